@@ -1,0 +1,58 @@
+# Everything works from a fresh clone with Python >= 3.10, make and git. Two commands matter: `make try`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help try test install lint bench vsix corpus heldout model clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 12
+
+try: install  ## type into a real file through the real server, and see its ghost text
+	@$(BIN)/python examples/try_it.py
+
+test: $(VENV)/.dev-installed  ## install what the tests need, and run them all
+	$(BIN)/python -m pytest
+
+install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
+
+lint: $(VENV)/.dev-installed  ## ruff, and mypy in strict mode
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev-installed heldout  ## print every figure that the README quotes (quiet machine, 15 minutes)
+	$(BIN)/python benchmarks/bench.py
+
+heldout: install  ## fetch the projects that quality is measured on
+	@test -e heldout/.lsp-charrnn-corpus.json || $(BIN)/lsp-charrnn corpus fetch corpora/heldout-python.toml --out heldout
+
+corpus: install  ## fetch the text that models/python is trained on (about 400 MB of downloads)
+	$(BIN)/lsp-charrnn corpus fetch corpora/python.toml --out corpus/python
+
+model: $(VENV)/.dev-installed corpus heldout  ## train models/python as it is shipped (two cores, two hours)
+	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn train corpus/python --out models/python --held-out heldout \
+		--project-share 0.02 --minutes 120 --force
+
+vsix:  ## build the VS Code extension, editors/vscode/lsp-charrnn.vsix (needs npm)
+	cd editors/vscode && npm ci --no-audit --no-fund && npm run package
+
+clean:  ## remove what make made, except models and corpora
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis editors/vscode/node_modules editors/vscode/dist
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+# torch by its exact version first: a range would let pip choose a build with gigabytes of CUDA.
+$(VENV)/.dev-installed: $(VENV)/.installed
+	$(PIP) torch
+	$(PIP) --editable '.[train,dev]'
+	@touch $@

@@ -1,0 +1,559 @@
+"""The command line: reads the arguments, calls the package that does the work, prints what comes back.
+
+Each command imports what it needs when it runs, so that `serve` starts quickly and needs no torch. A `UserError`
+becomes one sentence on stderr and exit code 2; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+from lsp_charrnn import __version__
+from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
+from lsp_charrnn.errors import CorpusError, SettingError, TextError, UserError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lsp-charrnn",
+    help="Code completion by a small character-level LSTM that runs on one core of your own machine.\n\n"
+    "Editors start `lsp-charrnn serve`. To see what it would suggest, try `lsp-charrnn complete FILE:LINE`; "
+    "to teach it your own code, `lsp-charrnn train`; if something seems wrong, `lsp-charrnn doctor`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+evaluate_app = typer.Typer(
+    help="Measure a model on files that it has not seen: bits per character, keystrokes saved.", no_args_is_help=True
+)
+corpus_app = typer.Typer(help="Get the source text that models are trained and judged on.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="List the models, show a model's card, verify a model's files.", invoke_without_command=True
+)
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(models_app, name="models")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Name or directory of a model; by default the one for the file's language.")
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> NoReturn:
+    """Run the command line, and turn a `UserError` into one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"[bold red]error:[/] {_escaped(str(error))}")
+        sys.exit(BAD_INPUT)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lsp-charrnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+# --- serving -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    tcp: Annotated[
+        Optional[str],  # noqa: UP045 - typer on Python 3.10 wants it so
+        typer.Option(metavar="HOST:PORT", help="Listen on a TCP port instead. Without a host: 127.0.0.1."),
+    ] = None,
+    ws: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="HOST:PORT", help="Listen for WebSockets instead. Without a host: 127.0.0.1."),
+    ] = None,
+    log_level: Annotated[
+        str, typer.Option(help="What goes to stderr: debug, info, warning or error. Only debug shows text of yours.")
+    ] = "warning",
+) -> None:
+    """Run the language server: what an editor starts. It speaks LSP over stdin and stdout."""
+    if tcp is not None and ws is not None:
+        raise SettingError("--tcp and --ws exclude each other: give one of them.")
+    from lsp_charrnn.server import app as server
+
+    if tcp is not None:
+        host, port = _address(tcp, "--tcp")
+        code = server.serve_tcp(host, port, log_level=log_level)
+    elif ws is not None:
+        host, port = _address(ws, "--ws")
+        code = server.serve_ws(host, port, log_level=log_level)
+    else:
+        code = server.serve_stdio(log_level=log_level)
+    raise typer.Exit(code)
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    """Read `HOST:PORT` or `PORT`; loopback unless told otherwise."""
+    match = re.fullmatch(r"(?:\[?([^\[\]]*?)\]?:)?(\d{1,5})", text)
+    if match is None or not 0 <= int(match[2]) <= 65535:
+        raise SettingError(f"{option} {text} is no address: write HOST:PORT, for instance 127.0.0.1:2087.")
+    return match[1] or "127.0.0.1", int(match[2])
+
+
+# --- one completion, free text -------------------------------------------------------------------------------
+
+
+@app.command()
+def complete(
+    place: Annotated[str, typer.Argument(metavar="FILE[:LINE[:COL]]", help="Where; lines and columns from 1.")],
+    model: ModelOption = "",
+    count: Annotated[int, typer.Option(min=1, max=5, help="How many suggestions to show at most.")] = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what would be suggested at a place in a file: at its end, a line's end, or a column."""
+    from lsp_charrnn.engine.session import Session
+    from lsp_charrnn.text.document import Document
+    from lsp_charrnn.train.corpus import LANGUAGES
+
+    path, line, column = _place(place)
+    document = Document.from_text(_read_text(path))
+    offset = _offset(document, path, line, column)
+    language = LANGUAGES.get(path.suffix.lower(), path.suffix.lstrip(".").lower())
+    loaded = _load(model, language)
+    session = Session(lambda _: loaded)
+    session.open("file", document, path=_path_in_project(path), language=language)
+    answer = session.complete("file", offset, count=max(2, count))
+    completions = answer.completions[:count]
+    row, start = document.line_at(offset), document.line_bounds(document.line_at(offset))[0]
+    if as_json:
+        data = {
+            "file": str(path),
+            "line": row + 1,
+            "column": len(document.data[start:offset].decode("utf-8")) + 1,
+            "model": loaded.name,
+            "milliseconds": round(answer.elapsed_ms, 2),
+            "completions": [{"text": c.text, "probability": c.probability} for c in completions],
+        }
+        print(json.dumps(data, ensure_ascii=False))
+        return
+    before = document.data[start:offset].decode("utf-8")
+    if not completions:
+        out.print(f"[dim]nothing worth suggesting at {path}:{row + 1}[/]")
+    for completion in completions:
+        first, *rest = completion.text.splitlines() or [""]
+        chance = f"[cyan]{completion.probability:6.1%}[/]  "
+        out.print(f"{chance}[dim]{_escaped(before)}[/][bold green]{_escaped(first)}[/]")
+        for more in rest:
+            out.print(f"         [bold green]{_escaped(more)}[/]")
+    out.print(f"[dim]{loaded.name}, {answer.elapsed_ms:.1f} ms with reading the file[/]")
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text to go on from.")] = "",
+    prompt_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A file to go on from, instead."),
+    ] = None,
+    path: Annotated[str, typer.Option(help="Name of the file that the model believes to write.")] = "sample.py",
+    length: Annotated[int, typer.Option(min=0, help="Characters to write.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest text; 1: as the model sees it.")] = 0.7,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same text.")] = 0,
+    model: ModelOption = "",
+) -> None:
+    """Let a model write freely, from a prompt or from nothing: a look at what it has learned."""
+    from lsp_charrnn.engine.sample import sample as write
+    from lsp_charrnn.train.corpus import LANGUAGES
+
+    start = prompt.encode("utf-8", errors="replace")
+    if prompt_file is not None:
+        start, path = _read_text(prompt_file), prompt_file.name
+    loaded = _load(model, LANGUAGES.get(Path(path).suffix.lower(), "python"))
+    sys.stdout.write(start.decode("utf-8"))
+    for character in write(loaded, start, path=path, length=length, temperature=temperature, seed=seed):
+        sys.stdout.write(character)
+        if character == "\n":
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _place(text: str) -> tuple[Path, int | None, int | None]:
+    """Read `FILE[:LINE[:COL]]`; a file whose name ends in `:digits` is found under that name."""
+    if Path(text).exists():
+        return Path(text), None, None
+    match = re.fullmatch(r"(.+?)(?::(-?\d+))?(?::(-?\d+))?", text)
+    assert match is not None or not text
+    if match is None:
+        raise TextError("no file was named: write FILE, FILE:LINE or FILE:LINE:COL.")
+    line, column = (int(group) if group is not None else None for group in match.groups()[1:])
+    return Path(match[1]), line, column
+
+
+def _read_text(path: Path) -> bytes:
+    """Return a file's bytes. Raises `TextError` where it cannot be read or is not UTF-8."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise TextError(f"cannot read {path} ({reason}): name a text file that you may read.") from error
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{path} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}): convert it to UTF-8 first."
+        ) from error
+    return data
+
+
+def _offset(document: Any, path: Path, line: int | None, column: int | None) -> int:
+    """Return the byte offset of a place counted from 1. Raises `TextError` for one that the file doesn't have."""
+    if line is None:
+        return len(document.data)
+    if not 1 <= line <= document.line_count:
+        raise TextError(f"{path} has no line {line}: give a line from 1 to {document.line_count}.")
+    start, end = document.line_bounds(line - 1)
+    text = document.data[start:end].decode("utf-8")
+    if column is None:
+        return int(end)
+    if not 1 <= column <= len(text) + 1:
+        raise TextError(f"line {line} of {path} has no column {column}: give a column from 1 to {len(text) + 1}.")
+    return int(start) + len(text[: column - 1].encode("utf-8"))
+
+
+def _path_in_project(path: Path) -> str:
+    """Return the path as the model should see it: within its git work tree, or the file's name alone."""
+    full = path.resolve()
+    for parent in full.parents:
+        if (parent / ".git").exists():
+            return full.relative_to(parent).as_posix()
+    return full.name
+
+
+def _load(model: str, language: str) -> Any:
+    from lsp_charrnn.model.files import find_model, load_model, model_for_language
+
+    return load_model(find_model(model) if model else model_for_language(language))
+
+
+# --- training ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH…", help="Directories, git work trees, archives or files to learn from."),
+    ],
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory to write the model to; its name is the model's.")],
+    minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help=f"How long to train. Default: {DEFAULT_MINUTES:g}, unless --steps is given."),
+    ] = None,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="How many updates to make; with --minutes, whichever ends first."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed (and --steps) makes the same model.")] = TrainOptions.seed,
+    cell: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="lstm (default), peephole, coupled, gru or rnn."),
+    ] = None,
+    layers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Layers, one upon the other. Default: 2."),
+    ] = None,
+    hidden: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Neurons a layer. Default: 512."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Documents read side by side.")] = TrainOptions.batch,
+    bptt: Annotated[int, typer.Option(help="Characters through which an error is traced back.")] = TrainOptions.bptt,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainOptions.lr,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = TrainOptions.device,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Updates between two checkpoints.")
+    ] = TrainOptions.checkpoint_every,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same --out.")] = False,
+    base: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="MODEL", help="Start from this model's weights instead of from nothing."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")] = False,
+    suffix: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar=".EXT", help="Learn from files of this kind; may be given again. Default: .py"),
+    ] = None,
+    held_out: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Files that must stay unseen: what shares most of its lines with them is dropped."),
+    ] = None,
+    project_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest share of the characters that one project may have.")
+    ] = 0.05,
+) -> None:
+    """Train a model on your own code.
+
+    The text is filtered (what git ignores, generated and binary files, duplicates, lines that look like secrets are
+    left out and counted), part of it is held out to judge by, and the model that is best on that part is written to
+    --out. Ctrl-C stops after writing a checkpoint; --resume goes on.
+    """
+    try:
+        from lsp_charrnn.train.run import run
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"training needs the package '{error.name}', which is not installed: pip install 'lsp-charrnn[train]'."
+        ) from error
+    options = TrainOptions(
+        minutes=minutes,
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        bptt=bptt,
+        lr=lr,
+        device=device,
+        checkpoint_every=checkpoint_every,
+    )
+    finished = run(
+        paths,
+        out_dir,
+        spec_options={"cell": cell, "layers": layers, "hidden": hidden},
+        options=options,
+        suffixes=tuple(suffix or [".py"]),
+        held_out=held_out or [],
+        max_project_share=project_share,
+        base=base,
+        resume=resume,
+        force=force,
+        console=out,
+    )
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+@corpus_app.command("fetch")
+def corpus_fetch(
+    source_list: Annotated[Path, typer.Argument(metavar="LIST", help="A list of releases, like corpora/python.toml.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory to put the source text into.")],
+) -> None:
+    """Download the releases of a list with pip, verify their hashes, and unpack their source text.
+
+    What is there already and verified is not fetched again, so an interrupted run is simply repeated.
+    """
+    from lsp_charrnn.train.fetch import fetch, results_table
+
+    results = fetch(source_list, out_dir, progress=lambda result: err.print(f"[dim]{_escaped(str(result))}[/]"))
+    out.print(results_table(results))
+
+
+# --- judging -------------------------------------------------------------------------------------------------
+
+
+@evaluate_app.command("bits")
+def evaluate_bits(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
+    model: ModelOption = "",
+    max_chars: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Measure on a fixed sample of so many characters."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure bits per character: how well the model predicts each character from those before it (lower is better).
+
+    The held-out projects of this repository come with `lsp-charrnn corpus fetch corpora/heldout-python.toml`.
+    """
+    from lsp_charrnn.evaluate.bits import measure_bits
+
+    report = measure_bits(_existing(paths), model=model, max_chars=max_chars)
+    _show(report, as_json)
+
+
+@evaluate_app.command("typing")
+def evaluate_typing(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
+    model: ModelOption = "",
+    files: Annotated[int, typer.Option(min=1, help="Files to type in.")] = 12,
+    keys: Annotated[int, typer.Option(min=1, help="Keys to type in each.")] = 400,
+    middle: Annotated[bool, typer.Option("--middle", help="Keep the rest of the file behind the cursor.")] = False,
+    setting: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=VALUE", help="A server setting, such as decode.lanes=4; may be given again."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure keystrokes saved: type held-out files through the real server and take what it suggests rightly."""
+    import asyncio
+
+    from lsp_charrnn.evaluate.typing import measure_typing
+
+    report = asyncio.run(
+        measure_typing(
+            _existing(paths),
+            model=model,
+            settings=_settings(setting or []),
+            files=files,
+            keys=keys,
+            place="middle" if middle else "end",
+            progress=lambda what, done, total: err.print(f"[dim]{what}: {done}/{total}[/]"),
+        )
+    )
+    _show(report, as_json)
+
+
+def _existing(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        if not path.exists():
+            raise CorpusError(f"{path} does not exist: name directories or files to measure on.")
+    return paths
+
+
+def _settings(assignments: list[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingError(f"--setting {assignment} has no value: write NAME=VALUE.")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = value
+    from lsp_charrnn.config import parse_settings
+
+    _, problems = parse_settings(settings)
+    if problems:
+        raise SettingError(problems[0])
+    return settings
+
+
+def _show(report: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report.to_json(), ensure_ascii=False))
+    else:
+        out.print(report.table())
+
+
+# --- looking after models ------------------------------------------------------------------------------------
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the models, show a model's card, verify a model's files."""
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@models_app.command("list")
+def models_list(as_json: JsonFlag = False) -> None:
+    """List the models that are found, the first of a name being the one that is used."""
+    from rich.table import Table
+
+    from lsp_charrnn.model.files import MODELS_VARIABLE, list_models, search_path
+
+    found = list_models()
+    if as_json:
+        rows = [
+            {"name": m.name, "path": str(m.path), "languages": list(m.languages), "problem": m.problem} for m in found
+        ]
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    if not found:
+        places = ", ".join(str(place) for place in search_path())
+        out.print(f"No model found in {_escaped(places)}; train one, or set {MODELS_VARIABLE}.")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("name", "languages", "network", "directory"):
+        table.add_column(heading, overflow="fold")
+    for info in found:
+        spec = info.spec
+        network = (
+            f"{spec.cell} {spec.layers}×{spec.hidden}" if spec is not None else f"[red]{_escaped(info.problem)}[/]"
+        )
+        table.add_row(info.name, ", ".join(info.languages), network, str(info.path))
+    out.print(table)
+
+
+@models_app.command("show")
+def models_show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or directory of a model.")],
+) -> None:
+    """Show a model's card: what it learned from, how well it does, what it is bad at."""
+    from rich.markdown import Markdown
+
+    from lsp_charrnn.model.files import find_model, read_config
+
+    directory = find_model(model)
+    read_config(directory)  # a directory that is no model has no card
+    card = directory / "README.md"
+    if not card.is_file():
+        raise TextError(f"the model {directory} has no card (README.md): export it again.")
+    if sys.stdout.isatty():
+        out.print(Markdown(_read_text(card).decode("utf-8")))
+    else:
+        print(_read_text(card).decode("utf-8"), end="")
+
+
+@models_app.command("verify")
+def models_verify(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[MODEL]", help="Name or directory of a model; by default all that are found."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a model's files: format, hashes, shapes, and that the graph loads. Exit code 2 if one is damaged."""
+    from lsp_charrnn.model.files import find_model, list_models, verify_model
+
+    directories = [find_model(model)] if model is not None else [info.path for info in list_models()]
+    checks = {str(directory): verify_model(directory) for directory in directories}
+    if as_json:
+        rows = {
+            path: [{"name": c.name, "ok": c.ok, "message": c.message} for c in found] for path, found in checks.items()
+        }
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        for path, found in checks.items():
+            out.print(f"[bold]{_escaped(path)}[/]")
+            for check in found:
+                mark = "[green]ok [/]" if check.ok else "[red]BAD[/]"
+                out.print(f"  {mark} {_escaped(check.name)}: {_escaped(check.message)}")
+    if not all(check.ok for found in checks.values() for check in found):
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def doctor(model: ModelOption = "") -> None:
+    """Say what this machine and this installation can do, what is wrong, and how to mend it."""
+    from lsp_charrnn import doctor as doctors
+
+    report = doctors.examine(model)
+    doctors.render(report, out)
+    if report.problems:
+        raise typer.Exit(1)

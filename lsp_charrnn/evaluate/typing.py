@@ -1,0 +1,214 @@
+"""Keystrokes saved on held-out files, through the real server and by the baseline, under the rules of
+`replay`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from lsp_charrnn.evaluate.client import ServerSuggester
+from lsp_charrnn.evaluate.heldout import heldout_files
+from lsp_charrnn.evaluate.replay import (
+    ACCEPTS,
+    KEYS,
+    WINDOWS,
+    Accept,
+    Place,
+    Replay,
+    Suggester,
+    Window,
+    draw_windows,
+    replay,
+)
+from lsp_charrnn.evaluate.words import DocumentWords
+from lsp_charrnn.model.files import find_model, model_for_language, read_config
+
+
+@dataclass(frozen=True)
+class TypingRow:
+    """The figures of one suggester and one way to accept, over all windows."""
+
+    suggester: str
+    accept: Accept
+    replays: tuple[Replay, ...]
+
+    @property
+    def keys_without(self) -> int:
+        """Keys that the text costs by itself."""
+        return sum(replay.keys_without for replay in self.replays)
+
+    @property
+    def keys_with(self) -> int:
+        """Keys that it cost with suggestions; also the number of requests."""
+        return sum(replay.keys_with for replay in self.replays)
+
+    @property
+    def saved(self) -> float:
+        """Share of the keys that was saved."""
+        return 1.0 - self.keys_with / self.keys_without
+
+    @property
+    def saved_error(self) -> float:
+        """Standard error of `saved`, from how much the windows differ; nan for a single window."""
+        if len(self.replays) < 2:
+            return math.nan
+        ratio = self.keys_with / self.keys_without
+        residuals = [replay.keys_with - ratio * replay.keys_without for replay in self.replays]
+        count = len(residuals)
+        return float(np.sqrt(count / (count - 1) * np.square(residuals).sum()) / self.keys_without)
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the distinct suggestions of which something was taken; nan if there was none."""
+        distinct = sum(replay.distinct for replay in self.replays)
+        return sum(replay.taken for replay in self.replays) / distinct if distinct else math.nan
+
+    @property
+    def shown(self) -> float:
+        """Share of the keys after which something is shown."""
+        return sum(replay.shown for replay in self.replays) / self.keys_with
+
+    def latency_ms(self, percentile: float) -> float:
+        """Return a percentile of the time from a key to its answer, in milliseconds."""
+        return float(np.percentile([1e3 * t for replay in self.replays for t in replay.latencies], percentile))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures, over all and by window, as JSON data."""
+        return {
+            "suggester": self.suggester,
+            "accept": self.accept,
+            "saved": self.saved,
+            "saved_error": None if math.isnan(self.saved_error) else self.saved_error,
+            "acceptance": None if math.isnan(self.acceptance) else self.acceptance,
+            "shown": self.shown,
+            "keys_without": self.keys_without,
+            "keys_with": self.keys_with,
+            "latency_ms": {f"p{p}": self.latency_ms(p) for p in (50, 95, 99)},
+            "windows": [
+                {
+                    "keys_without": r.keys_without,
+                    "keys_with": r.keys_with,
+                    "distinct": r.distinct,
+                    "taken": r.taken,
+                }
+                for r in self.replays
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class TypingReport:
+    """What was typed, and what each suggester saved."""
+
+    model: str
+    place: Place
+    windows: tuple[Window, ...]
+    rows: tuple[TypingRow, ...]
+
+    def row(self, suggester: str, accept: Accept) -> TypingRow:
+        """Return the row of one suggester and one way to accept. Raises `KeyError` if there is none."""
+        for row in self.rows:
+            if (row.suggester, row.accept) == (suggester, accept):
+                return row
+        raise KeyError((suggester, accept))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures as JSON data."""
+        return {
+            "measured": "keystrokes saved by replayed typing",
+            "model": self.model,
+            "place": self.place,
+            "windows": [
+                {"project": w.project, "path": w.path, "line": w.line, "characters": w.end - w.start}
+                for w in self.windows
+            ],
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+    def table(self) -> Table:
+        """Return one row for each suggester and way to accept."""
+        projects = sorted({window.project for window in self.windows})
+        keys = max(row.keys_without for row in self.rows)
+        table = Table(
+            title=f"Keystrokes saved, model {self.model}, typing at the {self.place} of a file",
+            caption=f"{keys:,} keys in {len(self.windows)} files of {', '.join(projects)}; ± standard error",
+            box=box.SIMPLE_HEAD,
+        )
+        table.add_column("suggestions")
+        table.add_column("taken")
+        for name in ("saved", "accepted", "shown", "p50/95/99 ms"):
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            table.add_row(
+                row.suggester,
+                "whole" if row.accept == "all" else "+ next word",
+                f"{100 * row.saved:.1f} ± {100 * row.saved_error:.1f} %",
+                f"{100 * row.acceptance:.0f} %",
+                f"{100 * row.shown:.0f} %",
+                "/".join(f"{row.latency_ms(p):.1f}" for p in (50, 95, 99)),
+            )
+        return table
+
+
+async def type_windows(
+    windows: Sequence[Window],
+    suggester: Suggester,
+    *,
+    accepts: Iterable[Accept] = ACCEPTS,
+    place: Place = "end",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[TypingRow]:
+    """Type all windows with `suggester`, once for each way to accept.
+
+    `progress` is called with (what is under way, windows done, windows in all).
+    """
+    rows = []
+    for accept in accepts:
+        replays = []
+        for done, window in enumerate(windows):
+            if progress is not None:
+                progress(f"{suggester.name}, {accept}", done, len(windows))
+            replays.append(await replay(window, suggester, accept=accept, place=place))
+        rows.append(TypingRow(suggester.name, accept, tuple(replays)))
+    return rows
+
+
+async def measure_typing(
+    paths: Sequence[Path | str],
+    *,
+    model: str | Path = "",
+    settings: Mapping[str, Any] | None = None,
+    suffixes: Sequence[str] = (".py",),
+    files: int = WINDOWS,
+    keys: int = KEYS,
+    accepts: Iterable[Accept] = ACCEPTS,
+    place: Place = "end",
+    baseline: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> TypingReport:
+    """Type `files` files of `keys` keys each, drawn from the source files under `paths`, and report what was
+    saved.
+
+    `model` is a name or a path, by default the files' language's own; `settings` go to the server by their
+    names in `config.SETTING_NAMES`. Raises `CorpusError` if nothing is long enough, `ModelError` if there is
+    no such model, `UserError` if the server fails.
+    """
+    windows = draw_windows(heldout_files(paths, suffixes=suffixes).files, count=files, keys=keys)
+    accepts = tuple(accepts)
+    directory = find_model(model) if model else model_for_language(windows[0].language)
+    name = str(read_config(directory)[0]["name"])
+    rows: list[TypingRow] = []
+    projects = {window.project for window in windows}
+    async with ServerSuggester.started(model=directory, settings=settings, projects=projects) as server:
+        rows += await type_windows(windows, server, accepts=accepts, place=place, progress=progress)
+    if baseline:
+        # A word is taken whole or not at all, so the two ways to accept are one.
+        rows += await type_windows(windows, DocumentWords(), accepts=("all",), place=place, progress=progress)
+    return TypingReport(name, place, tuple(windows), tuple(rows))

@@ -1,0 +1,1 @@
+"""The network: its shape, its files, the fast step (ONNX Runtime) and the slow reference (numpy)."""

@@ -1,0 +1,365 @@
+"""Model directories: where they are found, whether they are whole, and how one is loaded for serving.
+
+A model is a directory of config.json (what it is, and the SHA-256 of its weights), weights.safetensors (fp16,
+for training and the reference), model.onnx (int8, for serving) and README.md (its card). Loading verifies
+first, and says in one sentence what is wrong and how to mend it. Writing one is left to train.export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from lsp_charrnn.errors import ModelError
+from lsp_charrnn.model.graph import GraphContents, read_graph
+from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.model.step import Model
+
+FORMAT: Final = 1
+SYMBOLS: Final = "utf8-bytes-1"
+CONFIG_FILE: Final = "config.json"
+WEIGHTS_FILE: Final = "weights.safetensors"
+GRAPH_FILE: Final = "model.onnx"
+CARD_FILE: Final = "README.md"
+MODELS_VARIABLE: Final = "LSP_CHARRNN_MODELS"
+
+_MAX_CONFIG: Final = 4 << 20  # bytes; a config is a page of text
+_MAX_HEADER: Final = 4 << 20  # bytes of safetensors header
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_REPAIR: Final = "copy or download the model again, or re-export it"
+
+# Every operator that train.export writes. A graph with another one is not ours, and is not run.
+_OPERATORS: Final = frozenset(
+    [("", name) for name in ("Add", "Cast", "Concat", "GRU", "Gather", "LSTM", "MatMul", "Mul", "RNN", "Split")]
+    + [("", "Squeeze"), ("com.microsoft", "DynamicQuantizeLSTM"), ("com.microsoft", "DynamicQuantizeMatMul")]
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that `verify_model` looked at, and what it found, or what is wrong and the fix."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that was found, by its config alone; `problem` says why it cannot be used, where it can't."""
+
+    name: str
+    path: Path
+    languages: tuple[str, ...] = ()
+    spec: ModelSpec | None = None
+    problem: str = ""
+
+
+# --- finding ------------------------------------------------------------------------------------------------
+
+
+def search_path() -> list[Path]:
+    """Return the directories that hold models, the first to be searched first; some may not exist."""
+    places = [Path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    places.append(Path(platformdirs.user_data_dir("lsp-charrnn", appauthor=False)) / "models")
+    package = Path(__file__).resolve().parent.parent
+    # In a wheel the models lie in the package; in a checkout, beside it.
+    places += [package / "models", package.parent / "models"]
+    return places
+
+
+def looks_like_model(path: Path) -> bool:
+    """Say whether `path` has a config.json, whatever is in it."""
+    return (path / CONFIG_FILE).is_file()
+
+
+def find_model(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the directory of the model with this path or name. Raises `ModelError` where there is none."""
+    given = os.fspath(name_or_path)
+    if not given:
+        raise ModelError("no model is named: give the path or the name of a model directory.")
+    path = Path(os.path.expanduser(given))  # noqa: PTH111  pathlib's raises for a user that it does not know
+    # A bare name may well be that of some directory here ("python"): only a model counts, then.
+    if looks_like_model(path):
+        return path
+    bare = path.name == given
+    for place in search_path() if bare else ():
+        if looks_like_model(place / given):
+            return place / given
+    if path.exists():
+        return path  # what is wrong with it, loading says
+    if not bare:
+        raise ModelError(f"{path} does not exist: give the path or the name of a model directory.")
+    known = sorted({info.name for info in list_models()})
+    raise ModelError(
+        f"there is no model {given!r}: give the path of a model directory, or "
+        + (f"one of {', '.join(known)}." if known else f"set {MODELS_VARIABLE} to where the models are.")
+    )
+
+
+def list_models() -> list[ModelInfo]:
+    """Return every model on the search path, in its order; the first of a name hides the others."""
+    found: dict[str, ModelInfo] = {}
+    for place in search_path():
+        try:
+            entries = sorted(place.iterdir())
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.name not in found and looks_like_model(entry) and not entry.name.startswith("."):
+                found[entry.name] = _describe(entry)
+    return list(found.values())
+
+
+def model_for_language(language: str) -> Path:
+    """Return the first model found that was trained for `language`. Raises `ModelError` if none was."""
+    models = [info for info in list_models() if not info.problem]
+    for info in models:
+        if language in info.languages:
+            return info.path
+    known = sorted({name for info in models for name in info.languages})
+    have = f"the models found know {', '.join(known)}" if known else "no model was found at all"
+    raise ModelError(f"there is no model for {language!r} ({have}): name a model in the setting 'model', or train one.")
+
+
+def _describe(path: Path) -> ModelInfo:
+    try:
+        config, spec = read_config(path)
+    except ModelError as error:
+        return ModelInfo(path.name, path, problem=str(error))
+    return ModelInfo(path.name, path, tuple(config["languages"]), spec)
+
+
+# --- loading ------------------------------------------------------------------------------------------------
+
+
+def load_model(path: str | os.PathLike[str], threads: int = 1) -> Model:
+    """Verify the model directory at `path` and load its graph for serving, on `threads` threads.
+
+    Raises `ModelError` for whatever is wrong with the directory.
+    """
+    directory = Path(path)
+    config, spec = read_config(directory)
+    _weights_as_promised(directory, config, spec)
+    data, contents = _graph_as_promised(directory, config, spec)
+    return _session(directory, config, spec, data, contents, threads)
+
+
+def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[np.float32]], ModelSpec]:
+    """Return a model's weights as float32, by the names and shapes of its spec, and the spec.
+
+    Raises `ModelError` for whatever is wrong with them. For training and the reference; serving has no use
+    for it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    directory = Path(path)
+    config, spec = read_config(directory)
+    _weights_as_promised(directory, config, spec)
+    try:
+        with safe_open(directory / WEIGHTS_FILE, framework="numpy") as file:
+            return {name: file.get_tensor(name).astype(np.float32) for name in spec.shapes()}, spec
+    except SafetensorError as error:
+        raise ModelError(f"{directory / WEIGHTS_FILE} is damaged ({error}): {_REPAIR}.") from error
+
+
+def verify_model(path: str | os.PathLike[str]) -> list[Check]:
+    """Look at all that loading needs, going on past a failure as far as that makes sense; never raises."""
+    directory = Path(path)
+    checks: list[Check] = []
+    try:
+        config, spec = read_config(directory)
+    except ModelError as error:
+        return [Check("config", False, str(error))]
+    checks.append(Check("config", True, f"format {FORMAT}, {_summary(spec)}, for {', '.join(config['languages'])}"))
+    try:
+        size = _weights_as_promised(directory, config, spec)
+        checks.append(Check("weights", True, f"{size:,} bytes, hash and shapes as promised"))
+    except ModelError as error:
+        checks.append(Check("weights", False, str(error)))
+    try:
+        data, contents = _graph_as_promised(directory, config, spec)
+        checks.append(Check("graph", True, f"{len(data):,} bytes, hash and operators as promised"))
+    except ModelError as error:
+        checks.append(Check("graph", False, str(error)))
+        return checks
+    try:
+        model = _session(directory, config, spec, data, contents, threads=1)
+        logits, _ = model.step(np.zeros(1, dtype=np.int64), model.initial_state())
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{directory / GRAPH_FILE} predicts numbers that are not finite: {_REPAIR}.")
+        checks.append(Check("step", True, "one symbol read, finite logits"))
+    except ModelError as error:
+        checks.append(Check("step", False, str(error)))
+    return checks
+
+
+def read_config(path: str | os.PathLike[str]) -> tuple[dict[str, Any], ModelSpec]:
+    """Return a model's config and spec. Raises `ModelError` where `path` is not a model that we can read."""
+    directory = Path(path)
+    if not directory.exists():
+        raise ModelError(f"{directory} does not exist: give the path or the name of a model directory.")
+    if not looks_like_model(directory):
+        raise ModelError(f"{directory} is not a model directory (it has no {CONFIG_FILE}): give one made by `train`.")
+    file = directory / CONFIG_FILE
+    try:
+        if file.stat().st_size > _MAX_CONFIG:
+            raise ModelError(f"{file} is far too large for a config: {_REPAIR}.")
+        config = json.loads(file.read_bytes())
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file} is not JSON: {_REPAIR}.") from error
+    version = config.get("format") if isinstance(config, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelError(f"{file} is not a model's config (it has no format number): give a directory made by `train`.")
+    if version > FORMAT:
+        raise ModelError(
+            f"{directory} has format {version}, newer than the {FORMAT} that this version reads: upgrade lsp-charrnn."
+        )
+    if config.get("symbols") != SYMBOLS:
+        raise ModelError(
+            f"{directory} reads other symbols ({config.get('symbols')!r}) than this version's {SYMBOLS!r}: "
+            "upgrade lsp-charrnn, or re-export the model."
+        )
+    names = config.get("languages")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{file} has languages that are not a list of names: {_REPAIR}.")
+    if not isinstance(config.get("name"), str):
+        raise ModelError(f"{file} has no name: {_REPAIR}.")
+    hashes = config.get("files")
+    for name in (WEIGHTS_FILE, GRAPH_FILE):
+        value = hashes.get(name) if isinstance(hashes, dict) else None
+        if not isinstance(value, str) or not _SHA256.fullmatch(value):
+            raise ModelError(f"{file} has no SHA-256 for {name}: {_REPAIR}.")
+    try:
+        return config, ModelSpec.from_json(config.get("spec"))
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+
+
+def check_shapes(shapes: Mapping[str, Sequence[int]], spec: ModelSpec, what: str) -> None:
+    """Raise `ModelError` unless `shapes` are those of `spec`; `what` is the subject of the message."""
+    wanted = spec.shapes()
+    for name, shape in wanted.items():
+        if name not in shapes:
+            raise ModelError(f"{what} have no {name}, which {_summary(spec)} needs: {_REPAIR}.")
+        if tuple(shapes[name]) != shape:
+            raise ModelError(
+                f"{what} hold {name} as {list(shapes[name])}, but {_summary(spec)} has it as {list(shape)}: {_REPAIR}."
+            )
+    for name in shapes:
+        if name not in wanted:
+            raise ModelError(f"{what} hold {name}, which {_summary(spec)} has not: {_REPAIR}.")
+
+
+def _weights_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSpec) -> int:
+    """Check the weights' header and hash without taking their values in, and return the file's size."""
+    file = directory / WEIGHTS_FILE
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            start = stream.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(_MAX_HEADER, size - 8):
+                raise ModelError(f"{file} is truncated or not safetensors: {_REPAIR}.")
+            header = stream.read(length)
+            promised = 8 + length + _check_header(file, header, spec)
+            if size != promised:
+                raise ModelError(f"{file} is {'truncated' if size < promised else 'too long'}: {_REPAIR}.")
+            digest.update(start + header)
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    _check_hash(file, digest.hexdigest(), config)
+    return size
+
+
+def _check_header(file: Path, header: bytes, spec: ModelSpec) -> int:
+    """Check names and shapes in a safetensors header, and return how many bytes of values follow it."""
+    try:
+        tensors = json.loads(header)
+        tensors.pop("__metadata__", None)
+        shapes = {name: [int(extent) for extent in entry["shape"]] for name, entry in tensors.items()}
+        kinds = {str(entry["dtype"]) for entry in tensors.values()}
+        end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ModelError(f"{file} is damaged or not safetensors: {_REPAIR}.") from error
+    check_shapes(shapes, spec, f"the weights in {file}")
+    if not kinds <= {"F16", "F32"}:
+        raise ModelError(f"{file} holds numbers of type {', '.join(sorted(kinds))}, not F16 or F32: {_REPAIR}.")
+    return end
+
+
+def _graph_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSpec) -> tuple[bytes, GraphContents]:
+    """Return the graph's bytes and what they hold, after checking hash, operators and shapes."""
+    file = directory / GRAPH_FILE
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    try:
+        contents = read_graph(data)
+    except ValueError as error:
+        raise ModelError(f"{file} is truncated or not ONNX ({error}): {_REPAIR}.") from error
+    _check_hash(file, hashlib.sha256(data).hexdigest(), config)
+    if contents.external:
+        raise ModelError(f"{file} refers to other files for its weights, which is not allowed: re-export the model.")
+    foreign = sorted(f"{domain}.{operator}".lstrip(".") for domain, operator in contents.operators - _OPERATORS)
+    if foreign or contents.nested:
+        named = ", ".join(foreign) or "subgraphs"
+        raise ModelError(f"{file} uses {named}, which no model of ours does: re-export the model.")
+    for name, shape in _graph_shapes(spec):
+        if not any(constant.name == name and constant.shape == shape for constant in contents.constants):
+            raise ModelError(f"{file} does not hold {name} as {_summary(spec)} has it: re-export the model.")
+    return data, contents
+
+
+def _graph_shapes(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name of each matrix in the graph, and its shape there."""
+    shapes = spec.shapes()
+    yield "embedding.weight", shapes["embedding.weight"]
+    yield "output.weight", shapes["output.weight"][::-1]
+
+
+def _session(
+    directory: Path,
+    config: dict[str, Any],
+    spec: ModelSpec,
+    data: bytes,
+    contents: GraphContents,
+    threads: int,
+) -> Model:
+    # The embedding is a look-up: all other constants are read whole at every step.
+    size = sum(constant.bytes for constant in contents.constants if constant.name != "embedding.weight")
+    try:
+        return Model(data, spec, name=config["name"], config=config, size_bytes=size, threads=threads)
+    except ModelError as error:
+        raise ModelError(f"{directory / GRAPH_FILE}: {error}") from error
+
+
+def _check_hash(file: Path, found: str, config: Mapping[str, Any]) -> None:
+    if found != config["files"][file.name]:
+        raise ModelError(f"{file} is not the file that {CONFIG_FILE} describes (SHA-256 differs): {_REPAIR}.")
+
+
+def _unreadable(file: Path, error: OSError) -> ModelError:
+    if isinstance(error, FileNotFoundError):
+        return ModelError(f"{file} is missing: {_REPAIR}.")
+    return ModelError(f"{file} cannot be read ({error.strerror or error}): check its permissions, or {_REPAIR}.")
+
+
+def _summary(spec: ModelSpec) -> str:
+    return f"a {spec.layers}×{spec.hidden} {spec.cell}"

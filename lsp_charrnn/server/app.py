@@ -1,0 +1,580 @@
+"""The language server: one `Server` for each client, and the ways to start serving.
+
+All handlers run on the event loop and none waits there: texts are immutable values, and whatever runs the model is
+queued for the one model thread, where a completion goes before reading ahead. What a message means to the user is
+left to `inline`, `fallback` and `commands`; the protocol's edges to `protocol`; bytes to `transport`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from lsprotocol import types
+from pygls.capabilities import get_capability
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+from lsp_charrnn import __version__
+from lsp_charrnn.config import Settings
+from lsp_charrnn.engine.session import Answer, Session
+from lsp_charrnn.errors import ModelError, SettingError, UserError
+from lsp_charrnn.model.step import Model
+from lsp_charrnn.server import commands, fallback, inline
+from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
+from lsp_charrnn.server.models import Models, NoModelError
+from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
+from lsp_charrnn.server.scope import Scope, is_secret
+from lsp_charrnn.server.settings import SECTION, read_settings
+from lsp_charrnn.server.statistics import Statistics
+from lsp_charrnn.server.transport import (
+    DescriptorWriter,
+    SocketWriter,
+    WebSocketWriter,
+    read_in_thread,
+    read_stream,
+    read_web_socket,
+    take_stdio,
+)
+from lsp_charrnn.server.worker import Job, Priority, Worker
+from lsp_charrnn.text.positions import PositionEncoding
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "lsp-charrnn"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+MakeSession = Callable[[Callable[[str], Model], Settings], Session]
+NewServer = Callable[[], "Server"]
+
+
+class ListenError(UserError):
+    """The server cannot listen where it was told to."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The engine's answer to a request, and the document and place that it is for."""
+
+    document: OpenDocument
+    offset: int
+    answer: Answer
+    milliseconds: float  # since the request was taken up
+
+
+class Server(LanguageServer):
+    """What one client has open and has set. The model thread and the loaded models belong to the process."""
+
+    protocol: Protocol
+
+    def __init__(
+        self,
+        worker: Worker,
+        models: Models,
+        *,
+        defaults: Settings | None = None,
+        make_session: MakeSession = Session,
+    ) -> None:
+        super().__init__(NAME, __version__, protocol_cls=Protocol)
+        self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # gets the exit code
+        self.documents = Documents()
+        self.settings = defaults if defaults is not None else Settings()
+        self.statistics = Statistics()
+        self.enabled = True
+        self.client_inline = False
+        self.client_markup: tuple[types.MarkupKind, ...] = ()
+        self.client_takes_as_is = False
+        self._loop = asyncio.get_running_loop()
+        self._worker = worker
+        self._models = models
+        self._session = make_session(self._model, self.settings)
+        self._scope = Scope(self.settings)
+        self._base = self.settings  # what initializationOptions gave: settings that come later go over it
+        self._problems: list[str] = []
+        self._languages_off: set[str] = set()
+        self._live: set[str] = set()  # URIs of the documents that the session knows
+        # (setting, language) → its model, or the error. Written on the model thread, replaced when settings change.
+        self._resolved: dict[tuple[str, str], Model | ModelError] = {}
+        self._told: set[str] = set()
+        self._untold: list[tuple[str, types.MessageType]] = []  # until the client is ready for messages
+        self._ready = False
+        self._pulls = self._registers = False
+        self.is_neovim = False
+        self._offer()
+
+    def _offer(self) -> None:
+        def feature(method: str, handle: Callable[..., Awaitable[Any]], options: Any = None) -> None:
+            self.feature(method, options)(answering(method, partial(handle, self)))
+
+        feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, inline.inline_completion, types.InlineCompletionOptions())
+        feature(
+            types.TEXT_DOCUMENT_COMPLETION,
+            fallback.completion,
+            types.CompletionOptions(trigger_characters=fallback.TRIGGERS),
+        )
+        feature(types.INITIALIZED, Server._initialized)
+        feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION, Server._configuration_changed)
+        feature(types.TEXT_DOCUMENT_DID_SAVE, Server._saved, types.SaveOptions(include_text=False))
+        for name, run in (
+            (commands.ACCEPTED, commands.accepted),
+            (commands.TOGGLE, commands.toggle),
+            (commands.STATUS, commands.status),
+        ):
+            self.command(name)(answering(name, partial(run, self)))
+
+    # --- the session's beginning and end --------------------------------------------------------------------
+
+    def set_up(self, params: types.InitializeParams, capabilities: types.ServerCapabilities) -> None:
+        """Take note of what the client can do, before the answer to `initialize` goes out."""
+        client = params.capabilities
+        encoding = capabilities.position_encoding or types.PositionEncodingKind.Utf16
+        self.documents = Documents(PositionEncoding(encoding))
+        self.client_inline = get_capability(client, "text_document.inline_completion") is not None
+        item = "text_document.completion.completion_item"
+        self.client_markup = tuple(get_capability(client, f"{item}.documentation_format") or ())
+        modes = get_capability(client, f"{item}.insert_text_mode_support.value_set") or ()
+        self.client_takes_as_is = types.InsertTextMode.AsIs in modes
+        self._pulls = bool(get_capability(client, "workspace.configuration"))
+        self._registers = bool(get_capability(client, "workspace.did_change_configuration.dynamic_registration"))
+        # Neovim splits an inline completion at \n, and would leave the \r of a \r\n in the line. And it draws an item
+        # whose range is not empty over the text behind the cursor, instead of before it.
+        self.is_neovim = params.client_info is not None and params.client_info.name == "Neovim"
+        if self.client_inline:
+            capabilities.completion_provider = None  # the same suggestions twice are once too many
+        self._base, problems = read_settings(params.initialization_options, self.settings)
+        self._use(self._base, problems)
+        logger.info("a client has connected: %s", params.client_info)
+
+    async def _initialized(self, _: types.InitializedParams) -> None:
+        self._ready = True
+        for sentence, kind in self._untold:
+            self.tell(sentence, kind)
+        self._untold.clear()
+        gc.freeze()  # what is imported by now stays, and every full collection would look through it for tens of ms
+        if self._registers:
+            with suppress(JsonRpcException):
+                await self.client_register_capability_async(
+                    types.RegistrationParams(
+                        [
+                            types.Registration(
+                                id=SECTION,
+                                method=types.WORKSPACE_DID_CHANGE_CONFIGURATION,
+                                register_options=types.DidChangeConfigurationRegistrationOptions(SECTION),
+                            )
+                        ]
+                    )
+                )
+        if self._pulls:
+            await self._pull_settings()
+
+    def finish(self, code: int) -> None:
+        """End this client's session; `code` is the process's exit code, where the process is the client's alone."""
+        if not self.finished.done():
+            self.finished.set_result(code)
+
+    def disconnected(self) -> None:
+        """The client has gone: after `shutdown` as it should, before that by accident."""
+        self.finish(0 if self.protocol.shut_down else 1)
+
+    def close(self) -> None:
+        """Give up all that is under way or open."""
+        self.protocol.abandon()
+        for document in self.documents:
+            self._leave(document.uri)
+            self.documents.close(document.uri)
+
+    # --- documents ------------------------------------------------------------------------------------------
+
+    def did_open(self, params: types.DidOpenTextDocumentParams) -> None:
+        """Keep the text, and begin to load the model and to read."""
+        item = params.text_document
+        roots = list(self.workspace.folders) or ([self.workspace.root_uri] if self.workspace.root_uri else [])
+        secret = is_secret(uri_path(item.uri))
+        self._leave(item.uri)
+        # A model that could not be had may be there by now.
+        errors = [key for key, found in list(self._resolved.items()) if isinstance(found, ModelError)]
+        for key in errors:
+            self._resolved.pop(key, None)
+        self._follow(self.documents.open(item, relative_path(item.uri, roots), secret=secret))
+
+    def did_change(self, params: types.DidChangeTextDocumentParams) -> None:
+        """Change the text; whatever was being computed for the text before is given up. Raises if it isn't open."""
+        uri = params.text_document.uri
+        document, edits = self.documents.change(uri, params.text_document.version, params.content_changes)
+        self._worker.cancel((self, "complete", uri))
+        if uri in self._live:
+            self._session.edit(uri, document.text, edits)
+            self._read_ahead(uri)
+
+    def did_close(self, params: types.DidCloseTextDocumentParams) -> None:
+        """Forget the text and everything that was computed from it."""
+        uri = params.text_document.uri
+        self._leave(uri)
+        if self.documents.close(uri) is None:
+            logger.warning("didClose: %s is not open", uri)
+
+    async def _saved(self, _: types.DidSaveTextDocumentParams) -> None:
+        """Nothing yet: the project memory will follow saves."""
+
+    def why_off(self, document: OpenDocument) -> str | None:
+        """Return why a document is not completed, or None if it is."""
+        if document.secret:
+            return "files of this name hold keys or passwords: they are never read"
+        if not self.enabled:
+            return f"switched off by {commands.TOGGLE}"
+        if document.language in self._languages_off:
+            return f"switched off for {document.language} by {commands.TOGGLE}"
+        return self._scope.why_off(document.language, document.path)
+
+    def toggle(self, language: str | None) -> bool:
+        """Switch everything, or one language, off or on again; return whether it is on now."""
+        if language is None:
+            on = self.enabled = not self.enabled
+        else:
+            self._languages_off ^= {language}
+            on = language not in self._languages_off
+        for document in self.documents:
+            self._follow(document)
+        return on
+
+    def _follow(self, document: OpenDocument) -> None:
+        """Let the session know a document that is to be completed, and no other."""
+        if self.why_off(document) is not None:
+            self._leave(document.uri)
+            return
+        if document.uri not in self._live:
+            self._session.open(document.uri, document.text, path=document.path, language=document.language)
+            self._live.add(document.uri)
+        self._read_ahead(document.uri)
+
+    def _leave(self, uri: str) -> None:
+        if uri in self._live:
+            self._live.discard(uri)
+            self._worker.cancel((self, "complete", uri))
+            self._worker.cancel((self, "advance", uri))
+            self._session.close(uri)
+
+    # --- the model ------------------------------------------------------------------------------------------
+
+    async def complete(
+        self, params: types.InlineCompletionParams | types.CompletionParams, *, count: int
+    ) -> Found | None:
+        """Return the engine's answer at a position, on the model thread's time.
+
+        None: the document is not to be completed, or the request was overtaken by an edit or by a newer request.
+        Raises `DocumentNotOpenError`.
+        """
+        began = time.perf_counter()
+        uri = params.text_document.uri
+        document = arrived_with.get()
+        if document is None:
+            raise not_open(uri)
+        # In a burst of keys this is where all requests but the last end, before they cost anything.
+        if self.documents.find(uri) is not document or uri not in self._live:
+            return None
+        offset = self.documents.offset(document, params.position)
+        job: Job[Answer] = self._worker.submit(
+            Priority.COMPLETION,
+            lambda cancelled: self._session.complete(uri, offset, count=count, cancelled=cancelled),
+            key=(self, "complete", uri),
+        )
+        try:
+            answer = await asyncio.wrap_future(job.future)
+        except asyncio.CancelledError:  # $/cancelRequest
+            job.cancel()
+            raise
+        except ModelError as error:
+            self._report(error)
+            return None
+        if answer is None or self.documents.find(uri) is not document:
+            return None
+        return Found(document, offset, answer, 1e3 * (time.perf_counter() - began))
+
+    def _read_ahead(self, uri: str) -> None:
+        job = self._worker.submit(
+            Priority.PREFILL,
+            lambda cancelled: self._session.advance(uri, cancelled=cancelled),
+            key=(self, "advance", uri),
+        )
+        job.future.add_done_callback(self._read)
+
+    def _read(self, future: Future[None]) -> None:
+        error = future.exception()
+        if isinstance(error, ModelError):
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                self._loop.call_soon_threadsafe(self._report, error)
+        elif error is not None:
+            log_bug("reading ahead", error)
+
+    def _model(self, language: str) -> Model:
+        """Return the model for a language, as the settings have it. Model thread only; raises `ModelError`."""
+        resolved, settings = self._resolved, self.settings
+        key = (settings.model, language)
+        found = resolved.get(key)
+        if found is None:
+            try:
+                found = self._find_model(settings.model, language)
+            except ModelError as error:
+                found = error
+            resolved[key] = found
+        if isinstance(found, ModelError):
+            raise type(found)(str(found))  # a new one: an exception that is raised again and again grows
+        return found
+
+    def _find_model(self, name: str, language: str) -> Model:
+        if name:
+            try:
+                return self._models.by_name(name)
+            except ModelError as error:
+                told = f"setting 'model': {error} Until then the model for {language} is used."
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self.tell, told, types.MessageType.Error)
+        return self._models.by_language(language)
+
+    def _report(self, error: ModelError) -> None:
+        if isinstance(error, NoModelError):  # most projects have files that no model is for
+            logger.info("%s", error)
+        else:
+            self.tell(str(error), types.MessageType.Error)
+
+    def state(self) -> tuple[str, str | None]:
+        """Return what the server is doing, in one word, and what is wrong, if anything is."""
+        if not self.enabled:
+            return "off", None
+        # A copy: the model thread may add to it meanwhile.
+        resolved = list(self._resolved.values())
+        errors = [str(found) for found in resolved if isinstance(found, ModelError)]
+        if any(not isinstance(found, ModelError) for found in resolved):
+            return "ready", None
+        if errors:
+            return "error", errors[0]
+        return ("loading" if self._live else "idle"), None
+
+    def models_in_use(self) -> list[dict[str, Any]]:
+        """Return name, size and language of the models that documents have been completed with."""
+        return [
+            {"language": language, "name": found.name, "bytes": found.size_bytes}
+            for (_, language), found in list(self._resolved.items())
+            if not isinstance(found, ModelError)
+        ]
+
+    # --- settings and messages ------------------------------------------------------------------------------
+
+    async def _configuration_changed(self, params: types.DidChangeConfigurationParams) -> None:
+        if self._pulls:
+            await self._pull_settings()
+        else:
+            self._use(*read_settings(params.settings, self._base))
+
+    async def _pull_settings(self) -> None:
+        try:
+            answer = await self.workspace_configuration_async(
+                types.ConfigurationParams([types.ConfigurationItem(section=SECTION)])
+            )
+        except JsonRpcException as error:
+            logger.warning("the client did not answer workspace/configuration: %s", error)
+            return
+        self._use(*read_settings(answer[0] if answer else None, self._base))
+
+    def _use(self, settings: Settings, problems: list[str]) -> None:
+        scope = Scope(settings)
+        if settings != self.settings:
+            if settings.model != self.settings.model:
+                self._told.clear()
+            self.settings, self._scope = settings, scope
+            self._resolved = {}
+            self._session.configure(settings)
+            for document in self.documents:
+                self._follow(document)
+        problems = problems + scope.problems
+        for problem in problems:
+            if problem not in self._problems:
+                self.tell(problem)
+        self._problems = problems
+
+    def tell(self, sentence: str, kind: types.MessageType = types.MessageType.Warning) -> None:
+        """Show the user a message, once."""
+        if not self._ready:
+            self._untold.append((sentence, kind))
+        elif sentence not in self._told:
+            self._told.add(sentence)
+            logger.warning("%s", sentence)
+            self.window_show_message(types.ShowMessageParams(kind, f"{NAME}: {sentence}"))
+
+    def for_client(self, text: str) -> str:
+        """Return a suggestion's text with the line ends that this client inserts rightly."""
+        return re.sub(r"\r\n?", "\n", text) if self.is_neovim else text
+
+
+# --- serving ------------------------------------------------------------------------------------------------
+
+
+def serve_stdio(
+    settings: Settings | None = None, *, log_level: str = "warning", make_session: MakeSession = Session
+) -> int:
+    """Serve one client over standard input and output; return the exit code: 0 after `shutdown`, else 1.
+
+    `settings` are the defaults that the client's settings go over.
+    """
+    configure_logging(log_level)
+    if sys.stdin.isatty():
+        print(f"{NAME} waits for an editor's LSP client on its standard input; Ctrl-C ends it.", file=sys.stderr)
+    source, sink = take_stdio()
+    return _run(lambda new_server: _serve_stdio(new_server, source, sink), settings, make_session, interrupted=1)
+
+
+def serve_tcp(
+    host: str,
+    port: int,
+    settings: Settings | None = None,
+    *,
+    log_level: str = "warning",
+    make_session: MakeSession = Session,
+) -> int:
+    """Serve any number of clients over TCP until interrupted. Each has its own documents and settings.
+
+    They share the process, and so the model thread and the loaded models. Raises `ListenError`.
+    """
+    configure_logging(log_level)
+    return _run(lambda new_server: _serve_tcp(new_server, host, port), settings, make_session, interrupted=0)
+
+
+def serve_ws(
+    host: str,
+    port: int,
+    settings: Settings | None = None,
+    *,
+    log_level: str = "warning",
+    make_session: MakeSession = Session,
+) -> int:
+    """Serve any number of clients over WebSocket, as `serve_tcp` does. Raises `ListenError`.
+
+    Web pages of other hosts are refused: any page that the user visits could connect otherwise.
+    """
+    configure_logging(log_level)
+    return _run(lambda new_server: _serve_ws(new_server, host, port), settings, make_session, interrupted=0)
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error. Raises `SettingError` for an unknown level.
+
+    pygls writes whole messages, the user's text in them, so it is heard at debug only.
+    """
+    if level not in LOG_LEVELS:
+        raise SettingError(f"log level {level!r} is none: choose one of {', '.join(LOG_LEVELS)}.")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    for name in ("pygls", "websockets", "asyncio"):
+        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+
+
+def _run(
+    serve: Callable[[NewServer], Coroutine[Any, Any, int]],
+    settings: Settings | None,
+    make_session: MakeSession,
+    *,
+    interrupted: int,
+) -> int:
+    worker = Worker()
+    new_server = partial(Server, worker, Models(), defaults=settings, make_session=make_session)
+    try:
+        return asyncio.run(serve(new_server))
+    except KeyboardInterrupt:
+        return interrupted
+    finally:
+        worker.close()
+
+
+async def _serve_stdio(new_server: NewServer, source: int, sink: int) -> int:
+    server = new_server()
+    server.protocol.set_writer(DescriptorWriter(sink))
+    read_in_thread(source, asyncio.get_running_loop(), server.protocol.receive_all, server.disconnected)
+    code = await server.finished
+    server.close()
+    return code
+
+
+async def _serve_tcp(new_server: NewServer, host: str, port: int) -> int:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = new_server()
+        server.protocol.set_writer(SocketWriter(writer))
+        await _until_done(server, read_stream(reader, server.protocol.receive_all))
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    try:
+        listening = await asyncio.start_server(connected, host, port)
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen(host, port, error) from error
+    async with listening:
+        _announce(listening.sockets[0].getsockname())
+        await listening.serve_forever()
+    return 0
+
+
+async def _serve_ws(new_server: NewServer, host: str, port: int) -> int:
+    from websockets.asyncio.server import serve
+
+    async def connected(socket: ServerConnection) -> None:
+        server = new_server()
+        writer = WebSocketWriter(socket)
+        server.protocol.set_writer(writer, include_headers=False)
+        await _until_done(server, read_web_socket(socket, server.protocol.receive_all))
+        await writer.drain()
+        writer.close()
+
+    # No Origin: not a browser. Size: a document may be large. Compression would cost more than it saves, at home.
+    own_pages = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+    try:
+        listening = await serve(connected, host, port, origins=[None, own_pages], max_size=1 << 28, compression=None)
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen(host, port, error) from error
+    async with listening:
+        _announce(next(iter(listening.sockets)).getsockname())
+        await listening.serve_forever()
+    return 0
+
+
+async def _until_done(server: Server, reading: Coroutine[Any, Any, None]) -> None:
+    """Serve one of several clients until it has gone, or has said `exit`."""
+    task = asyncio.ensure_future(reading)
+    try:
+        await asyncio.wait((task, server.finished), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()
+        server.close()
+
+
+def _announce(address: tuple[Any, ...]) -> None:
+    host, port = address[:2]
+    print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> ListenError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return ListenError(f"port {port} of {host} is in use: choose another, or end what listens there.")
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return ListenError(f"port {port} of {host} needs other rights: choose one above 1023.")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ListenError(
+        f"cannot listen on {host}:{port} ({reason}): choose an address of this machine, and a port up to 65535."
+    )

@@ -1,0 +1,50 @@
+"""The loaded models, one per directory, shared by all clients of a process. Used on the model thread only.
+
+Finding, verifying and loading are `model.files`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from lsp_charrnn.errors import ModelError
+from lsp_charrnn.model.files import find_model, list_models, load_model, model_for_language
+from lsp_charrnn.model.step import Model
+
+logger = logging.getLogger(__name__)
+
+
+class NoModelError(ModelError):
+    """No model was trained for a document's language: nothing is wrong, and nothing can be completed."""
+
+
+class Models:
+    """Models by path; each is loaded when first asked for, and then kept."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, Model] = {}
+
+    def by_name(self, name: str) -> Model:
+        """Return the model of that name or path. Raises `ModelError`."""
+        return self._load(find_model(name))
+
+    def by_language(self, language: str) -> Model:
+        """Return the model for a language id. Raises `NoModelError` where the models found are for other languages."""
+        try:
+            path = model_for_language(language)
+        except ModelError as error:
+            if any(not info.problem for info in list_models()):
+                raise NoModelError(str(error)) from error
+            raise
+        return self._load(path)
+
+    def _load(self, path: Path) -> Model:
+        path = path.resolve()
+        model = self._loaded.get(path)
+        if model is None:
+            start = time.perf_counter()
+            model = self._loaded[path] = load_model(path)
+            logger.info("loaded the model %s in %.0f ms", path, 1e3 * (time.perf_counter() - start))
+        return model

@@ -1,0 +1,216 @@
+"""What pygls does otherwise than this server needs: its message loop's edges and its built-in document handling.
+
+- A message is answered whatever is wrong with it: malformed JSON or parameters, a request before `initialize` or
+  after `shutdown`. (pygls leaves some of them without an answer, and shows the user a popup instead.)
+- A text is kept once, by `documents`, and not in pygls's workspace as well.
+- A request sees the document as it was when the request came, though its handler starts later.
+- utf-8 positions wherever the client offers them.
+- Errors that are the user's become LSP errors of one sentence; the rest are bugs, and logged without the user's text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from cattrs import ClassValidationError, transform_error
+from lsprotocol import types
+from pygls.exceptions import (
+    JsonRpcException,
+    JsonRpcInternalError,
+    JsonRpcInvalidParams,
+    JsonRpcInvalidRequest,
+    JsonRpcParseError,
+    JsonRpcServerNotInitialized,
+)
+from pygls.protocol import LanguageServerProtocol, lsp_method
+
+from lsp_charrnn.errors import UserError
+
+if TYPE_CHECKING:
+    from lsp_charrnn.server.app import Server
+    from lsp_charrnn.server.documents import OpenDocument
+
+logger = logging.getLogger(__name__)
+
+# The document that the request under way is about, as it was when the request came; None: it wasn't open.
+arrived_with: Final[ContextVar[OpenDocument | None]] = ContextVar("arrived_with", default=None)
+
+_PREFERENCE: Final = (
+    types.PositionEncodingKind.Utf8,  # what the text is kept in: no conversion
+    types.PositionEncodingKind.Utf16,
+    types.PositionEncodingKind.Utf32,
+)
+
+
+class Protocol(LanguageServerProtocol):
+    """One connection's protocol. Everything in it runs on the event loop."""
+
+    _server: Server
+    _initialized = False
+
+    def receive_all(self, bodies: list[bytes]) -> None:
+        """Take the messages that have arrived together; their requests are worked on when all have been taken."""
+        for body in bodies:
+            try:
+                self._receive(body)
+            except Exception as error:
+                log_bug("a message", error)
+
+    def _receive(self, body: bytes) -> None:
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):
+            self._refuse(None, JsonRpcParseError("a message is not JSON in UTF-8."))
+            return
+        if not isinstance(data, dict) or data.get("jsonrpc") != "2.0":
+            self._refuse(
+                data.get("id") if isinstance(data, dict) else None,
+                JsonRpcInvalidRequest('a message must be an object with "jsonrpc": "2.0".'),
+            )
+            return
+        method, request = data.get("method"), data.get("id")
+        if method is not None:
+            refusal = self._untimely(method)
+            if refusal is not None:
+                if request is not None:
+                    self._refuse(request, refusal)
+                return
+        uri = _document_uri(data)
+        try:
+            message = self._converter_message(data)
+        except JsonRpcException as error:
+            if method is not None and request is not None:
+                self._refuse(request, error)
+            else:
+                logger.warning("a malformed message was left out: %s", method or "a response")
+            return
+        token = arrived_with.set(self._server.documents.find(uri) if uri is not None else None)
+        try:
+            self.handle_message(message)
+        finally:
+            arrived_with.reset(token)
+
+    def _converter_message(self, data: dict[str, Any]) -> Any:
+        try:
+            return self.structure_message(data)
+        except JsonRpcException as error:
+            cause = error.__cause__
+            method = data.get("method")
+            if isinstance(cause, ClassValidationError):
+                found = "; ".join(transform_error(cause)).replace("$.params.", "")
+                raise JsonRpcInvalidParams(f"the parameters of {method} are malformed: {found}.") from error
+            raise JsonRpcInvalidParams(f"the parameters of {method} are malformed.") from error
+
+    def _untimely(self, method: str) -> JsonRpcException | None:
+        if self._shutdown and method != types.EXIT:
+            return JsonRpcInvalidRequest(f"{method} came after shutdown: start the server anew.")
+        if not self._initialized and method not in (types.INITIALIZE, types.EXIT):
+            return JsonRpcServerNotInitialized(f"{method} came before initialize: send that first.")
+        if self._initialized and method == types.INITIALIZE:
+            return JsonRpcInvalidRequest("initialize came a second time: start the server anew.")
+        return None
+
+    def _refuse(self, request: Any, error: JsonRpcException) -> None:
+        # Not by `_send_response`, which leaves out an id that is null.
+        answer = {"code": error.code, "message": error.message}
+        self._send_data({"jsonrpc": "2.0", "id": request, "error": answer})
+
+    @lsp_method(types.INITIALIZE)
+    def lsp_initialize(self, params: types.InitializeParams) -> Generator[Any, Any, types.InitializeResult]:
+        """Agree on positions, then on the rest as pygls does. All at once: a client may have sent more already."""
+        self._initialized = True
+        general = params.capabilities.general
+        if general is not None and general.position_encodings:
+            # pygls takes the first of the client's that it knows.
+            general.position_encodings = sorted(general.position_encodings, key=_preference)
+        result = yield from super().lsp_initialize(params)
+        self._server.set_up(params, result.capabilities)
+        return result
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:
+        """Keep the text in our own store, instead of pygls's."""
+        self._noted("didOpen", self._server.did_open, params)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> None:
+        """Change the text in our own store, at once, so that what follows in the same burst sees it."""
+        self._noted("didChange", self._server.did_change, params)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
+        """Forget the text."""
+        self._noted("didClose", self._server.did_close, params)
+
+    @lsp_method(types.EXIT)
+    def lsp_exit(self, *_: Any) -> None:  # type: ignore[override]  # nothing to wait for, so no generator
+        """End this connection; the process belongs to `app`."""
+        self._server.finish(0 if self._shutdown else 1)
+
+    def get_message_type(self, method: str) -> type[Any] | None:  # type: ignore[override]
+        """Look up a message's type, without pygls's cache, which keeps the protocols of clients that have gone."""
+        return types.METHOD_TO_TYPES[method][0] if method in types.METHOD_TO_TYPES else None
+
+    def get_result_type(self, method: str) -> type[Any] | None:  # type: ignore[override]
+        """Look up a result's type, likewise."""
+        return types.METHOD_TO_TYPES[method][1] if method in types.METHOD_TO_TYPES else None
+
+    @property
+    def shut_down(self) -> bool:
+        """Whether the client has asked for `shutdown`."""
+        return self._shutdown
+
+    def abandon(self) -> None:
+        """Cancel every request under way, the client's and ours: nobody waits any more."""
+        for future in list(self._request_futures.values()):
+            future.cancel()
+
+    def _noted(self, what: str, handle: Callable[[Any], None], params: Any) -> None:
+        try:
+            handle(params)
+        except UserError as error:
+            logger.warning("%s: %s", what, error)
+        except Exception as error:
+            log_bug(what, error)
+
+
+def answering(what: str, handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return the coroutine function `handle` with its errors made into LSP errors."""
+
+    async def answer(*arguments: Any) -> Any:
+        try:
+            return await handle(*arguments)
+        except (asyncio.CancelledError, JsonRpcException):
+            raise
+        except UserError as error:
+            raise JsonRpcInvalidParams(str(error)) from None
+        except Exception as error:
+            log_bug(what, error)
+            raise JsonRpcInternalError(f"{what} failed: this is a bug of the server, its log says where.") from None
+
+    return answer
+
+
+def log_bug(what: str, error: BaseException) -> None:
+    """Log where an unforeseen exception came from; its message, which may hold the user's text, at debug only."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames))
+    logger.error("%s failed: %s in %s", what, type(error).__name__, where)
+    logger.debug("%s", error, exc_info=error)
+
+
+def _preference(encoding: types.PositionEncodingKind | str) -> int:
+    return _PREFERENCE.index(types.PositionEncodingKind(encoding)) if encoding in _PREFERENCE else len(_PREFERENCE)
+
+
+def _document_uri(data: Mapping[str, Any]) -> str | None:
+    params = data.get("params")
+    document = params.get("textDocument") if isinstance(params, dict) else None
+    uri = document.get("uri") if isinstance(document, dict) else None
+    return uri if isinstance(uri, str) else None

@@ -1,0 +1,76 @@
+"""Training checkpoints: everything that a run needs to go on, in one safetensors file, written atomically.
+
+Weights, optimiser moments, position in the data, state of the lanes, and the run's settings. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lsp_charrnn.errors import CorpusError, OutputError
+
+FORMAT = "lsp-charrnn-checkpoint-2"
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write `tensors` and the JSON data `facts` to `path`; a write that fails leaves the file before in place.
+
+    Raises `OutputError` where it can't be written.
+    """
+    temporary = path.with_name(path.name + ".partial")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, str(temporary), metadata={"format": FORMAT, "facts": json.dumps(facts)})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"cannot write the checkpoint {path} ({error}): free some space, then go on with --resume."
+            if path.exists()
+            else f"cannot write the checkpoint {path} ({error}): free some space, or choose another --out."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote. Raises `CorpusError` where there is none, or it is damaged."""
+    if not path.is_file():
+        raise CorpusError(f"there is no checkpoint {path} to resume from: start without --resume.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CorpusError(f"{path} is not a checkpoint of this version: start without --resume.")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["facts"])  # noqa: SIM118
+    except SafetensorError as error:
+        raise CorpusError(f"the checkpoint {path} is damaged ({error}): start without --resume.") from error
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's moments as flat names and tensors."""
+    return {
+        f"optimiser.{index}.{name}": value
+        for index, values in optimiser.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` returned."""
+    state = optimiser.state_dict()
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, field = name.split(".", 2)
+            state["state"].setdefault(int(index), {})[field] = value
+    optimiser.load_state_dict(state)

@@ -1,0 +1,411 @@
+"""The training loop: truncated backpropagation through time with carried state, AdamW, warm-up and cosine to zero.
+
+It reads packed documents and leaves weights; the corpus, the export and the terminal are left to others.
+A run's length is given in steps or in minutes (or both: the first to end ends it); the learning rate follows
+whichever is further on, so that a slow machine still ends its cosine in time.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
+from lsp_charrnn.errors import CorpusError, OutputError, SettingError
+from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.text.symbols import FIRST_SPECIAL, START, header, to_symbols
+from lsp_charrnn.train.batches import IGNORED, Document, LaneBatches, window_of
+from lsp_charrnn.train.checkpoint import (
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
+from lsp_charrnn.train.network import CharRnn, Weights
+
+LN2: Final = math.log(2)
+
+
+HELD_OUT_CHARACTERS: Final = 200_000  # read at each checkpoint: more would cost training time
+CHECKPOINT_FILE: Final = "checkpoint.safetensors"
+
+_WARMUP_SHARE: Final = 0.1  # of the run
+_EARLY_SAMPLES: Final = (10, 30, 100)  # steps: noise becomes words long before the first checkpoint
+_SPEED_SECONDS: Final = 5.0  # over which the speed is measured
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for whoever shows it."""
+
+    step: int
+    fraction: float  # of the run, 0 to 1
+    minutes: float
+    epochs: float
+    bits: float  # per character, training, smoothed
+    characters_per_second: float
+    learning_rate: float
+    heldout_bits: float | None = None  # of the last measurement
+    best_bits: float | None = None
+    sample: str | None = None  # new text, where one has been drawn just now
+    at_checkpoint: bool = False  # a checkpoint has been written just now
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The best weights on held-out text (the last where there is none), and the run's facts for the model card."""
+
+    weights: Weights
+    facts: dict[str, Any]
+    finished: bool  # False: interrupted; a checkpoint is there to resume from
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device `name` stands for. Raises `SettingError` where it is unknown or not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingError(f"unknown device '{name}': choose auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("no CUDA device is to be found here: use --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Say whether `device` multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    # oneDNN also takes bfloat16 where AVX-512 alone is there, and then emulates it.
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def train(
+    spec: ModelSpec,
+    documents: Sequence[Document],
+    heldout: Sequence[Document],
+    options: TrainOptions,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    base: Weights | None = None,
+    sample_path: str = "sample.py",
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> TrainResult:
+    """Train a network of shape `spec` and return its best weights.
+
+    `documents` and `heldout` are packed (START, header, HEADER_END, text). Checkpoints go to `run_dir`. `base`
+    gives the weights to start from, and `sample_path` the name under which samples are drawn. `show` is told of
+    every step. `resume` goes on from the checkpoint there; should the corpus have changed since, it is read from its
+    start. Once `stop` says so, the run writes a checkpoint of that very step and returns, unfinished:
+    resumed, it ends with the weights that it would have had undisturbed (given --steps, on the CPU: to the bit).
+
+    Raises `CorpusError` for an empty corpus or a checkpoint that doesn't fit, `SettingError` for options that
+    make no run or one that diverges, `OutputError` where a checkpoint can't be written.
+    """
+    check_options(options)
+    device = choose_device(options.device)
+    run = _Run(spec, documents, options, device, base)
+    checkpoint = run_dir / CHECKPOINT_FILE
+    if resume:
+        run.restore(checkpoint)
+    else:
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make {run_dir} ({error.strerror}): choose another --out.") from error
+    judged = judging(heldout)
+    if base is not None and not resume:  # never hand back less than was there
+        run.judge(judged)
+    began = time.perf_counter() - 60 * run.minutes
+    fraction = _fraction(options, run.step, run.minutes)
+    speed, last_time, last_step, first_span = 0.0, time.perf_counter(), run.step, True
+    finished = True
+    while fraction < 1:
+        if stop():
+            run.save(checkpoint)
+            finished = False
+            break
+        rate = _rate(options, run.step, fraction)
+        run.update(rate)
+        now = time.perf_counter()
+        span_over = now - last_time > _SPEED_SECONDS
+        if span_over or first_span:
+            speed = (run.step - last_step) * options.batch * options.bptt / (now - last_time)
+        if span_over:
+            last_time, last_step, first_span = now, run.step, False
+        run.minutes = (now - began) / 60
+        fraction = _fraction(options, run.step, run.minutes)
+        at_checkpoint = run.step % options.checkpoint_every == 0 or fraction >= 1
+        if at_checkpoint:
+            run.judge(judged)
+            run.minutes = (time.perf_counter() - began) / 60
+            run.save(checkpoint)
+        sample = None
+        if at_checkpoint or run.step in _EARLY_SAMPLES:
+            sample = draw(run.network, sample_path, length=320, seed=options.seed)
+        show(run.progress(fraction, speed, rate, sample, at_checkpoint))
+    return TrainResult(run.best, run.facts(), finished)
+
+
+class _Run:
+    """All of a run that a checkpoint holds: weights, moments, lanes, place in the data, and the best so far."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        documents: Sequence[Document],
+        options: TrainOptions,
+        device: torch.device,
+        base: Weights | None,
+    ) -> None:
+        self._options, self._device = options, device
+        self._batches = LaneBatches(documents, lanes=options.batch, bptt=options.bptt, seed=options.seed)
+        torch.manual_seed(options.seed)
+        self.network = CharRnn(spec).to(device)
+        if base is not None:
+            self.network.load_weights(base)
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=options.weight_decay
+        )
+        self._state = self.network.initial_state(options.batch)
+        self._bf16 = has_bf16(device)
+        # What must be the same for a checkpoint to fit, by the names that a message gives.
+        self._signature = {
+            "network": spec.to_json(),
+            "--batch": options.batch,
+            "--bptt": options.bptt,
+            "--seed": options.seed,
+        }
+        self._corpus = corpus_signature(documents)
+        self.step, self.minutes = 0, 0.0
+        self.best = self.network.to_weights()
+        self._bits: float | None = None  # smoothed
+        self._heldout_bits: float | None = None
+        self._best_bits: float | None = None
+
+    def update(self, rate: float) -> None:
+        """Read one window and take one step against the gradient. Raises `SettingError` if the run diverges."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        window = self._batches.next()
+        keep = torch.from_numpy(~window.fresh).to(device=self._device, dtype=torch.float32)
+        targets = torch.from_numpy(window.targets).to(self._device).flatten()
+        counted = int((window.targets != IGNORED).sum())
+        with self._autocast():
+            symbols = torch.from_numpy(window.symbols).to(self._device)
+            logits, state = self.network(symbols, self._state * keep[:, None])
+            loss = functional.cross_entropy(
+                logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
+            ) / max(1, counted)  # a window may hold nothing but headers
+        self._state = state.detach()
+        bits = loss.item() / LN2
+        if not math.isfinite(bits):
+            raise SettingError(f"training diverged at step {self.step + 1}: start again with a smaller --lr.")
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._options.clip)
+        self._optimiser.step()
+        self.step += 1
+        if counted:
+            weight = max(0.02, 1 / self.step)  # a plain mean at first
+            self._bits = bits if self._bits is None else (1 - weight) * self._bits + weight * bits
+
+    def judge(self, documents: Sequence[Document]) -> None:
+        """Measure held-out bits, and keep the weights if they are the best so far."""
+        if not documents:
+            self.best = self.network.to_weights()
+            return
+        with self._autocast():
+            self._heldout_bits = heldout_bits_of(self.network, documents)
+        if self._best_bits is None or self._heldout_bits < self._best_bits:
+            self._best_bits, self.best = self._heldout_bits, self.network.to_weights()
+
+    def save(self, path: Path) -> None:
+        # torch's own parameters: where it keeps two biases for one, their sum alone would round differently.
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": torch.from_numpy(value) for name, value in self.best.items()}
+        tensors |= optimiser_tensors(self._optimiser)
+        tensors |= {"state": self._state, "position": torch.from_numpy(self._batches.position())}
+        facts = {
+            "signature": self._signature,
+            "corpus": self._corpus,
+            "step": self.step,
+            "minutes": self.minutes,
+            "bits": self._bits,
+            "heldout_bits": self._heldout_bits,
+            "best_bits": self._best_bits,
+        }
+        save_checkpoint(path, tensors, facts)
+
+    def restore(self, path: Path) -> None:
+        """Take all back from `path`; the place in the data and the best figure, only if the corpus is still the same.
+
+        (People go on working on the repository that they train on.) Raises `CorpusError` where it belongs to a run
+        with other flags.
+        """
+        tensors, facts = load_checkpoint(path)
+        for name, own in self._signature.items():
+            if facts["signature"].get(name) != own:
+                raise CorpusError(
+                    f"{path} belongs to a run with another {name} ({_shown(facts['signature'].get(name))}, "
+                    f"not {_shown(own)}): resume with the same flags."
+                )
+        self.network.load_state_dict(_named(tensors, "network."))
+        self.best = {name: value.numpy() for name, value in _named(tensors, "best.").items()}
+        restore_optimiser(self._optimiser, tensors)
+        self.step, self.minutes, self._bits = facts["step"], facts["minutes"], facts["bits"]
+        if facts["corpus"] == self._corpus:
+            self._state = tensors["state"].to(self._device)
+            self._batches.seek(tensors["position"].numpy())
+            self._heldout_bits, self._best_bits = facts["heldout_bits"], facts["best_bits"]
+
+    def progress(self, fraction: float, speed: float, rate: float, sample: str | None, at_checkpoint: bool) -> Progress:
+        return Progress(
+            step=self.step,
+            fraction=min(1.0, fraction),
+            minutes=self.minutes,
+            epochs=self._batches.epochs,
+            bits=self._bits if self._bits is not None else math.nan,
+            characters_per_second=speed,
+            learning_rate=rate,
+            heldout_bits=self._heldout_bits,
+            best_bits=self._best_bits,
+            sample=sample,
+            at_checkpoint=at_checkpoint,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "steps": self.step,
+            "minutes": round(self.minutes, 2),
+            "epochs": round(self._batches.epochs, 3),
+            "characters_read": self.step * options.batch * options.bptt,
+            "corpus_characters": self._batches.characters,
+            "heldout_bits": None if self._best_bits is None else round(self._best_bits, 4),
+            "precision": "bf16" if self._bf16 else "f32",
+            "device": self._device.type,
+            "options": asdict(options),
+        }
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
+
+def check_options(options: TrainOptions) -> None:
+    """Raise `SettingError` for an option that makes no run."""
+    for name in ("steps", "minutes", "batch", "bptt", "lr", "checkpoint_every"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise SettingError(f"--{name.replace('_', '-')} is {value}: it must be more than 0.")
+    if options.seed < 0:
+        raise SettingError(f"--seed is {options.seed}: it must be 0 or more.")
+
+
+def _fraction(options: TrainOptions, step: int, minutes: float) -> float:
+    """Return how much of the run is behind it; 1 and more: it is over."""
+    limit = options.minutes
+    if limit is None and options.steps is None:
+        limit = DEFAULT_MINUTES
+    by_steps = step / options.steps if options.steps is not None else 0.0
+    return max(by_steps, minutes / limit if limit is not None else 0.0)
+
+
+def _rate(options: TrainOptions, step: int, fraction: float) -> float:
+    """Return the learning rate of the step that comes after `step` steps."""
+    warm = max((step + 1) / max(1, options.warmup), fraction / _WARMUP_SHARE)
+    return options.lr * min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def corpus_signature(documents: Sequence[Document]) -> str:
+    """Return what tells one corpus, in its order, from another."""
+    checksum = 0
+    for document in documents:
+        checksum = zlib.crc32(document.tobytes(), zlib.crc32(len(document).to_bytes(8, "little"), checksum))
+    return f"{len(documents)} documents, checksum {checksum:08x}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)
+
+
+def _named(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def judging(heldout: Sequence[Document]) -> list[Document]:
+    """Return the held-out documents' beginnings, an equal share of `HELD_OUT_CHARACTERS` each at least."""
+    share = max(2_000, HELD_OUT_CHARACTERS // max(1, len(heldout)))
+    kept: list[Document] = []
+    total = 0
+    for document in heldout:
+        if total >= HELD_OUT_CHARACTERS:
+            break
+        kept.append(document[:share])
+        total += len(kept[-1])
+    return kept
+
+
+def heldout_bits_of(
+    network: CharRnn, documents: Sequence[Document], *, lanes: int = 64, time_steps: int = 256
+) -> float:
+    """Return the network's bits per character on `documents`, each read from its start with zero state.
+
+    The end of a document is not counted: it may have been cut. Without documents the answer is infinite.
+    """
+    nats, count = 0.0, 0
+    device = network.output.weight.device
+    ordered = sorted(documents, key=len)  # lanes of one batch end together
+    with torch.no_grad():
+        for first in range(0, len(ordered), lanes):
+            group = ordered[first : first + lanes]
+            state = network.initial_state(len(group))
+            for start in range(0, len(group[-1]), time_steps):
+                symbols = np.zeros((time_steps, len(group)), dtype=np.int64)
+                targets = np.full((time_steps, len(group)), IGNORED, dtype=np.int64)
+                for lane, document in enumerate(group):
+                    if start < len(document):
+                        read, expected = window_of(document, start, time_steps)
+                        expected[expected == START] = IGNORED
+                        symbols[: len(read), lane], targets[: len(read), lane] = read, expected
+                logits, state = network(torch.from_numpy(symbols).to(device), state)
+                flat = torch.from_numpy(targets).to(device).flatten()
+                nats += float(
+                    functional.cross_entropy(logits.flatten(0, 1).float(), flat, ignore_index=IGNORED, reduction="sum")
+                )
+                count += int((flat != IGNORED).sum())
+    return nats / count / LN2 if count else math.inf
+
+
+def draw(network: CharRnn, path: str, *, length: int, seed: int, temperature: float = 0.7) -> str:
+    """Return `length` bytes of new text that the network writes as the document `path`."""
+    return bytes(_drawn(network, path, length, seed, temperature)).decode("utf-8", errors="replace")
+
+
+def _drawn(network: CharRnn, path: str, length: int, seed: int, temperature: float) -> Iterator[int]:
+    generator = torch.Generator().manual_seed(seed)
+    device = network.output.weight.device
+    with torch.no_grad():
+        symbols = torch.from_numpy(to_symbols(header(path)))[:, None].to(device)
+        logits, state = network(symbols, network.initial_state(1))
+        for _ in range(length):
+            chances = torch.softmax(logits[-1, 0, :FIRST_SPECIAL].float().cpu() / temperature, dim=0)
+            symbol = int(torch.multinomial(chances, 1, generator=generator))
+            yield symbol
+            logits, state = network(torch.tensor([[symbol]], device=device), state)

@@ -1,0 +1,457 @@
+"""What `lsp-charrnn train` does: read a corpus, hold part of it out, train, and write a model directory.
+
+The steps themselves live beside this module (corpus, loop, export, card, progress); here they are put in order, what
+must be refused is refused before the work begins, and Ctrl-C is turned into a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from rich.console import Console
+
+from lsp_charrnn import __version__
+from lsp_charrnn.config import TrainOptions
+from lsp_charrnn.errors import OutputError, SettingError
+from lsp_charrnn.model.files import find_model, load_weights
+from lsp_charrnn.model.score import bits_of_documents
+from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.model.step import Model
+from lsp_charrnn.text.symbols import HEADER_END
+from lsp_charrnn.train.batches import Document
+from lsp_charrnn.train.card import card
+from lsp_charrnn.train.checkpoint import load_checkpoint
+from lsp_charrnn.train.corpus import MANIFEST, MAX_PROJECT_SHARE, DropReport, SourceFile, pack, read_corpus, split
+from lsp_charrnn.train.export import build_onnx, export_model, refuse_existing
+from lsp_charrnn.train.fetch import Release
+from lsp_charrnn.train.loop import (
+    CHECKPOINT_FILE,
+    HELD_OUT_CHARACTERS,
+    Progress,
+    TrainResult,
+    check_options,
+    choose_device,
+    corpus_signature,
+    judging,
+    train,
+)
+from lsp_charrnn.train.network import Weights
+from lsp_charrnn.train.progress import Display, visible
+
+LOG_FILE: Final = "log.jsonl"  # one line a checkpoint
+SAMPLES_FILE: Final = "samples.txt"
+
+_HELD_OUT_SHARES: Final = (0.02, 0.05, 0.1, 0.2)  # the first that holds enough out to judge by
+_ENOUGH_SHARE: Final = 0.05  # of the characters; HELD_OUT_CHARACTERS are enough too
+_PROJECTS_TO_SPLIT_BY: Final = 10  # with fewer, a whole project would be too much to do without
+
+
+def run(
+    paths: Sequence[Path | str],
+    out: Path | str,
+    *,
+    spec_options: Mapping[str, Any],
+    options: TrainOptions,
+    console: Console,
+    name: str | None = None,
+    languages: Sequence[str] | None = None,
+    suffixes: Sequence[str] = (".py",),
+    held_out: Sequence[Path | str] = (),
+    max_project_share: float = MAX_PROJECT_SHARE,
+    base: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    command: str | None = None,
+) -> Path | None:
+    """Train on what lies under `paths` and write the model directory `out`; return it, or None if interrupted.
+
+    `spec_options` may give cell, layers and hidden; None is the default, or what `base` (a model's name or path) has.
+    `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
+    card, this process's command line. Checkpoint, log and samples go to `work_dir(out)` and stay there.
+
+    Raises `SettingError`, `ModelError`, `CorpusError` and `OutputError`, before any work where that can be known then.
+    """
+    out = Path(out).expanduser().resolve()
+    directory = work_dir(out)
+    command = command or shlex.join(["lsp-charrnn", *sys.argv[1:]])
+    check_options(options)
+    device = choose_device(options.device)
+    spec, base_weights = _starting_point(spec_options, base)
+    _refuse(out, resume=resume, force=force)
+
+    files, report = _read(paths, suffixes, held_out, max_project_share, console)
+    kept, judges, by = hold_out(files)
+    corpus = corpus_facts(paths, kept, judges, by, report)
+    threads = _use_all_cores()
+    documents, heldout = pack(kept), pack(judges)
+    if resume and load_checkpoint(directory / CHECKPOINT_FILE)[1]["corpus"] != corpus_signature(documents):
+        _say(console, "The corpus has changed since the checkpoint: the training goes on, reading it from its start.")
+    try:
+        journal = _Journal(directory, resume=resume)
+        display = Display(console, title=f"training {name or out.name}")
+        with display, _stop_on_interrupt(display) as stop:
+
+            def show(progress: Progress) -> None:
+                journal(progress)
+                display(progress)
+
+            result = train(
+                spec,
+                documents,
+                heldout,
+                options,
+                directory,
+                resume=resume,
+                base=base_weights,
+                sample_path=f"sample{suffixes[0]}",
+                stop=stop,
+                show=show,
+            )
+        if not result.finished:
+            _say_how_to_resume(console, directory, command)
+            return None
+        with console.status("measuring what int8 costs, and writing the model …"):
+            facts = training_facts(result, corpus, device, command=command, base=base)
+            evaluation = int8_cost(result.weights, spec, heldout, threads=threads) if heldout else {}
+            write_model(
+                result.weights,
+                spec,
+                out,
+                name=name or out.name,
+                languages=languages or list(corpus["languages"]),
+                training=facts,
+                evaluation={"held_out": {"by": by, **evaluation}} if evaluation else {},
+                force=force,
+            )
+    except KeyboardInterrupt:  # the second one, or one while measuring
+        _say_how_to_resume(console, directory, command)
+        return None
+    except OutputError:  # the disk is full, perhaps after hours
+        _say_how_to_resume(console, directory, command)
+        raise
+    _say_what_came_of_it(console, out, directory, evaluation)
+    return out
+
+
+def write_model(
+    weights: Weights,
+    spec: ModelSpec,
+    out: Path,
+    *,
+    name: str,
+    languages: Sequence[str],
+    training: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    force: bool = False,
+) -> Path:
+    """Export weights with the card that these facts make: `training_facts`, and `int8_cost` under "held_out"."""
+    config = {"name": name, "languages": languages, "spec": spec.to_json(), "training": training}
+    return export_model(
+        weights,
+        spec,
+        out,
+        name=name,
+        languages=languages,
+        training=training,
+        evaluation=evaluation,
+        card=card({**config, "evaluation": evaluation}),
+        force=force,
+    )
+
+
+def work_dir(out: Path) -> Path:
+    """Return where the training that makes `out` keeps its checkpoint, its log and its samples."""
+    return out.with_name(out.name + ".training")
+
+
+def hold_out(
+    files: Sequence[SourceFile],
+) -> tuple[list[SourceFile], list[SourceFile], Literal["project", "file"]]:
+    """Return the files to train on, those to judge by, and what they were split by: projects where there are many.
+
+    Which files those are hangs on names alone: a resumed run, and one with another seed, hold out the same.
+    """
+    projects = {file.project for file in files}
+    by: Literal["project", "file"] = "project" if len(projects) >= _PROJECTS_TO_SPLIT_BY else "file"
+    enough = min(HELD_OUT_CHARACTERS, _ENOUGH_SHARE * _characters(files))
+    kept, judges = list(files), list[SourceFile]()
+    for share in _HELD_OUT_SHARES:
+        kept, judges = split(files, share, by=by)
+        if _characters(judges) >= enough:
+            break
+    return kept, judges, by
+
+
+def int8_cost(weights: Weights, spec: ModelSpec, heldout: Sequence[Document], *, threads: int = 1) -> dict[str, Any]:
+    """Return bits per character on held-out documents as trained and as served, and what int8 costs.
+
+    It reads the documents' beginnings that the run was judged by (`loop.judging`).
+    """
+    documents = []
+    for document in judging(heldout):
+        symbols = document.tobytes()
+        text = symbols.index(HEADER_END) + 1
+        documents.append((symbols[:text], symbols[text:]))
+    characters = sum(len(text) for _, text in documents)
+    bits = []
+    for quantise in (False, True):
+        model = Model(build_onnx(weights, spec, quantise=quantise), spec, threads=threads)
+        bits.append(sum(bits_of_documents(model, documents)) / characters)
+    return {
+        "files": len(documents),
+        "characters": characters,
+        "bits_per_char_float32": round(bits[0], 4),
+        "bits_per_char_int8": round(bits[1], 4),
+        "int8_cost_in_bits": round(bits[1] - bits[0], 4),
+    }
+
+
+def corpus_facts(
+    paths: Sequence[Path | str],
+    kept: Sequence[SourceFile],
+    judges: Sequence[SourceFile],
+    by: str,
+    report: DropReport,
+) -> dict[str, Any]:
+    """Return what a card says of the corpus; licences and versions where a fetched list gives them."""
+    releases = _releases(paths)
+    languages: Counter[str] = Counter()
+    projects: dict[str, dict[str, Any]] = {}
+    for files, is_held_out in ((kept, False), (judges, True)):
+        for file in files:
+            languages[file.language] += len(file.text)
+            known = releases.get(file.project, {})
+            facts = projects.setdefault(file.project, {"files": 0, "characters": 0, "held_out_files": 0, **known})
+            facts["files"] += 1
+            facts["characters"] += len(file.text)
+            facts["held_out_files"] += is_held_out
+    return {
+        "files": len(kept) + len(judges),
+        "characters": languages.total(),
+        "languages": dict(languages.most_common()),
+        "held_out_by": by,
+        "held_out_files": len(judges),
+        "held_out_characters": _characters(judges),
+        "projects": {name: projects[name] for name in sorted(projects)},
+        "dropped": {
+            reason: {"files": count, "bytes": report.dropped_bytes[reason]}
+            for reason, count in report.dropped_files.most_common()
+        },
+        "secret_lines": report.secret_lines,
+    }
+
+
+def training_facts(
+    result: TrainResult, corpus: Mapping[str, Any], device: torch.device, *, command: str, base: str | None
+) -> dict[str, Any]:
+    """Return what a card says of the training: command, time, machine, versions, corpus, and the loop's own facts."""
+    return {
+        "command": command,
+        "finished": datetime.now(timezone.utc).date().isoformat(),
+        "base": base,
+        **result.facts,
+        "machine": {
+            "cpu": _cpu_name(),
+            "cores": _cores(),
+            "threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        },
+        "versions": {
+            "lsp-charrnn": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "corpus": dict(corpus),
+    }
+
+
+# --- before ----------------------------------------------------------------------------------------------------------
+
+
+def _starting_point(spec_options: Mapping[str, Any], base: str | None) -> tuple[ModelSpec, Weights | None]:
+    """Return the network's shape, and the weights of `base` if there is one."""
+    wanted = {name: value for name, value in spec_options.items() if value is not None}
+    if base is None:
+        return ModelSpec(**wanted), None
+    weights, spec = load_weights(find_model(base))
+    for name, value in wanted.items():
+        if getattr(spec, name) != value:
+            raise SettingError(
+                f"--{name} is {value}, but the base model {base} has {getattr(spec, name)}: leave --{name} out, "
+                "or train without --base."
+            )
+    return spec, weights
+
+
+def _refuse(out: Path, *, resume: bool, force: bool) -> None:
+    """Raise what can be known before hours of work: nowhere to write to, nothing to resume, something to lose."""
+    refuse_existing(out, force)
+    parent = next(parent for parent in out.parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{parent} is not a directory that can be written to: choose another --out.")
+    checkpoint = work_dir(out) / CHECKPOINT_FILE
+    if resume:
+        load_checkpoint(checkpoint)
+    elif checkpoint.exists() and not force:
+        raise OutputError(
+            f"{checkpoint.parent} holds the checkpoint of an earlier run: go on with --resume, or start again with "
+            "--force."
+        )
+
+
+def _read(
+    paths: Sequence[Path | str],
+    suffixes: Sequence[str],
+    held_out: Sequence[Path | str],
+    max_project_share: float,
+    console: Console,
+) -> tuple[list[SourceFile], DropReport]:
+    files = size = 0
+    with console.status("reading …") as status:
+
+        def count(file: SourceFile) -> None:
+            nonlocal files, size
+            files, size = files + 1, size + len(file.text)
+            if files % 20 == 0:
+                status.update(f"reading … {files:,} files, {size / 1e6:,.1f} MB of text")
+
+        found, report = read_corpus(
+            paths, suffixes=suffixes, held_out=held_out, max_project_share=max_project_share, progress=count
+        )
+    console.print(report.table())
+    return found, report
+
+
+def _releases(paths: Sequence[Path | str]) -> dict[str, dict[str, str]]:
+    """Return version and licence of each project in the fetched directories among `paths`."""
+    known: dict[str, dict[str, str]] = {}
+    for path in paths:
+        try:
+            entries = json.loads((Path(path) / MANIFEST).read_text("utf-8"))["releases"]
+            for release in (Release(**entry) for entry in entries):
+                known[release.project] = {"version": release.version, "licence": release.licence}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not fetched from a list, so there is none to know them from
+    return known
+
+
+def _use_all_cores() -> int:
+    """Let torch use every core that this process may run on, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(_cores())
+    return torch.get_num_threads()
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux: what a container or taskset leaves us
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _characters(files: Sequence[SourceFile]) -> int:
+    return sum(len(file.text) for file in files)
+
+
+# --- meanwhile, and after -------------------------------------------------------------------------------------------
+
+
+class _Journal:
+    """Writes a run's log and samples to its directory; a resumed run goes on in the same files."""
+
+    def __init__(self, directory: Path, *, resume: bool) -> None:
+        self._log, self._samples = directory / LOG_FILE, directory / SAMPLES_FILE
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if not resume:  # what an earlier run left must not be taken for this one's
+                for path in (directory / CHECKPOINT_FILE, self._log, self._samples):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write to {directory} ({error.strerror}): choose another --out.") from error
+
+    def __call__(self, progress: Progress) -> None:
+        try:
+            if progress.at_checkpoint:
+                line = {
+                    "step": progress.step,
+                    "minutes": round(progress.minutes, 3),
+                    "epochs": round(progress.epochs, 4),
+                    "bits": round(progress.bits, 4),
+                    "heldout_bits": progress.heldout_bits and round(progress.heldout_bits, 4),
+                    "best_bits": progress.best_bits and round(progress.best_bits, 4),
+                    "learning_rate": progress.learning_rate,
+                    "characters_per_second": round(progress.characters_per_second),
+                }
+                with self._log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            if progress.sample is not None:
+                with self._samples.open("a", encoding="utf-8") as file:
+                    file.write(f"--- step {progress.step}, {progress.bits:.3f} bits per character ---\n")
+                    file.write(visible(progress.sample) + "\n\n")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self._log.parent} ({error.strerror}): free some space, then go on with --resume."
+            ) from error
+
+
+@contextmanager
+def _stop_on_interrupt(display: Display) -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether Ctrl-C has been pressed; a second one interrupts at once, as ever."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        yield lambda: False
+        return
+
+    def ask(number: int, frame: object) -> None:
+        display.stopping = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: display.stopping
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _say_how_to_resume(console: Console, directory: Path, command: str) -> None:
+    if not (directory / CHECKPOINT_FILE).is_file():
+        return
+    again = command if "--resume" in shlex.split(command) else f"{command} --resume"
+    _say(console, f"Not finished; the checkpoint is in {directory}, and this goes on from it: {again}")
+
+
+def _say_what_came_of_it(console: Console, out: Path, directory: Path, evaluation: Mapping[str, Any]) -> None:
+    measured = "nothing was left to hold out, so its quality is not measured"
+    if evaluation:
+        measured = (
+            f"{evaluation['bits_per_char_int8']:.3f} bits per character on held-out text "
+            f"(int8 costs {evaluation['int8_cost_in_bits']:+.4f})"
+        )
+    _say(console, f"Wrote {out}: {measured}.")
+    _say(console, f"Its checkpoint, log and samples are in {directory}; delete that if you won't train it further.")
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

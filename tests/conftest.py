@@ -1,0 +1,68 @@
+"""What all tests share: the flag that rewrites golden cases, and a small model that loads in no time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lsp_charrnn.model.spec import ModelSpec
+
+TINY_WORD = "quartz(x)\n"  # no character twice, so that each tells the next
+_SIZE = 32  # hidden units, and width of the embedding
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regenerate",
+        action="store_true",
+        help="write what the golden cases show now into their files, and pass",
+    )
+
+
+@pytest.fixture
+def regenerate(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten."""
+    return bool(request.config.getoption("--regenerate"))
+
+
+def tiny_weights() -> tuple[dict[str, npt.NDArray[np.float32]], ModelSpec]:
+    """Return the weights of a network that knows `TINY_WORD` by heart, and nothing else.
+
+    Every character of the word has its own hidden unit, which fires when the character was read and is forgotten at
+    the next one; the output layer has the next character for each. After any other it expects the line to end.
+    """
+    spec = ModelSpec(cell="lstm", layers=1, hidden=_SIZE, embedding=_SIZE, skip=True)
+    weights = {name: np.zeros(shape, dtype=np.float32) for name, shape in spec.shapes().items()}
+    known = TINY_WORD.encode()
+    assert len(set(known)) == len(known) <= _SIZE
+    i, f, g, o = (slice(gate * _SIZE, (gate + 1) * _SIZE) for gate in range(4))
+    weights["layers.0.input_weight"][g] = 4 * np.eye(_SIZE)
+    weights["layers.0.bias"][i] = weights["layers.0.bias"][o] = 6
+    weights["layers.0.bias"][f] = -6
+    for unit, (character, following) in enumerate(pairwise(known)):
+        weights["embedding.weight"][character, unit] = 1
+        weights["output.weight"][following, unit] = 20
+    weights["output.bias"][ord("\n")] = 8
+    return weights, spec
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small exported model, `tiny`, for Python: after `q` it suggests the rest of `TINY_WORD`."""
+    from lsp_charrnn.train.export import export_model
+
+    weights, spec = tiny_weights()
+    return export_model(
+        weights,
+        spec,
+        tmp_path_factory.mktemp("models") / "tiny",
+        name="tiny",
+        languages=["python"],
+        training={},
+        evaluation={},
+        card="# tiny\n\nFor tests.\n",
+    )

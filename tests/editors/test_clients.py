@@ -1,0 +1,130 @@
+"""The clients say what the server knows: settings, defaults, ranges, languages, command.
+
+What the editors do with it is left to editors/try.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsp_charrnn.config import SETTING_NAMES, Settings, parse_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+VSCODE = ROOT / "editors" / "vscode"
+NVIM = ROOT / "editors" / "nvim"
+LUA = sorted(NVIM.rglob("*.lua"))
+PACKAGE = json.loads((VSCODE / "package.json").read_text(encoding="utf-8"))
+PROPERTIES: dict[str, dict[str, Any]] = PACKAGE["contributes"]["configuration"]["properties"]
+JSON_TYPES = {bool: "boolean", str: "string", int: "integer", float: "number", tuple: "array"}
+SMALLEST_STEP = {"integer": 1, "number": 0.001}
+
+
+def test_vscode_offers_every_setting_and_no_other() -> None:
+    assert set(PROPERTIES) == {f"lspCharrnn.{name}" for name in SETTING_NAMES} | {"lspCharrnn.command"}
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_vscode_setting_has_the_servers_type_default_and_range(name: str) -> None:
+    shown = PROPERTIES[f"lspCharrnn.{name}"]
+    default = asdict(Settings())[SETTING_NAMES[name]]
+    assert shown["type"] == JSON_TYPES[type(default)]
+    assert shown["default"] == (list(default) if isinstance(default, tuple) else default)
+    assert parse_settings({name: shown["default"]}) == (Settings(), [])
+    assert shown["markdownDescription"]
+    for bound, outwards in (("minimum", -1), ("maximum", 1)):
+        if shown["type"] in SMALLEST_STEP:
+            at = shown[bound]
+            assert parse_settings({name: at})[1] == []
+            assert parse_settings({name: at + outwards * SMALLEST_STEP[shown["type"]]})[1] != []
+
+
+def test_no_folder_can_name_what_vscode_runs() -> None:
+    assert PROPERTIES["lspCharrnn.command"]["scope"] == "machine"
+    untrusted = PACKAGE["capabilities"]["untrustedWorkspaces"]
+    assert untrusted["supported"] == "limited"
+    assert {"lspCharrnn.command", "lspCharrnn.model"} <= set(untrusted["restrictedConfigurations"])
+
+
+def test_vscode_has_the_version_of_the_server() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version is not None
+    assert PACKAGE["version"] == version[1]
+
+
+def test_the_lock_file_fits_and_names_no_host() -> None:
+    text = (VSCODE / "package-lock.json").read_text(encoding="utf-8")
+    packages: dict[str, dict[str, Any]] = json.loads(text)["packages"]
+    top = packages.pop("")
+    assert {key: top[key] for key in ("version", "dependencies", "devDependencies")} == {
+        key: PACKAGE[key] for key in ("version", "dependencies", "devDependencies")
+    }
+    for name, package in packages.items():
+        assert "resolved" not in package, name
+        assert package["integrity"].startswith("sha512-"), name
+        package.pop("funding", None)  # where its authors ask for money
+        assert "://" not in json.dumps(package), name
+
+
+def test_the_clients_serve_the_same_languages_by_the_same_command() -> None:
+    source = (VSCODE / "src" / "extension.ts").read_text(encoding="utf-8")
+    languages = re.search(r"const LANGUAGES = \[(.*)\];", source)
+    table = (NVIM / "lsp" / "lsp_charrnn.lua").read_text(encoding="utf-8")
+    filetypes = re.search(r"filetypes = \{(.*)\}", table)
+    command = re.search(r"cmd = .*\{(.*)\}", table)
+    assert languages
+    assert filetypes
+    assert command
+    assert [f"onLanguage:{language}" for language in _quoted(languages[1])] == PACKAGE["activationEvents"]
+    assert _quoted(filetypes[1]) == _quoted(languages[1])
+    assert _quoted(command[1]) == PROPERTIES["lspCharrnn.command"]["default"]
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.name)
+def test_lua_blocks_and_brackets_close(path: Path) -> None:
+    """As much as can be seen without Lua; where Neovim is installed, the next test has it parse the files."""
+    code = re.sub(r"--.*", "", re.sub(r"'(?:\\.|[^'\\\n])*'", "''", path.read_text(encoding="utf-8")))
+    closes = {")": "(", "]": "[", "}": "{", "end": "function if do"}
+    stack: list[str] = []
+    for token in re.findall(r"[()\[\]{}]|\b(?:function|if|do|end)\b", code):
+        if token in closes:
+            assert stack, f"{path.name}: {token!r} closes nothing"
+            assert stack.pop() in closes[token], f"{path.name}: {token!r} closes something else"
+        else:
+            stack.append(token)
+    assert stack == []
+
+
+def test_lua_loads_in_neovim_where_there_is_one() -> None:
+    nvim = shutil.which("nvim")
+    for path in LUA:
+        script = f"assert(loadfile([[{path}]]))"
+        if path.parent.name == "lsp":
+            script = f"print(vim.json.encode(assert(loadfile([[{path}]]))()))"
+        if nvim is None:
+            assert path.read_text(encoding="utf-8").rstrip().splitlines()[-1] in {"}", "return M"}
+            continue
+        ran = subprocess.run(
+            [nvim, "--headless", "--clean", "-c", f"lua {script}", "-c", "qa!"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if path.parent.name == "lsp":
+            table = json.loads(ran.stderr + ran.stdout)  # print goes to stderr
+            assert table["init_options"] == {}
+            assert table["filetypes"]
+        else:
+            assert ran.stderr == ""

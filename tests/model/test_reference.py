@@ -1,0 +1,113 @@
+"""One mathematics, three ways: numpy gate by gate (the reference), torch (training), ONNX Runtime (serving)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from lsp_charrnn.model import reference
+from lsp_charrnn.model.spec import CELLS, Cell, ModelSpec
+from lsp_charrnn.model.step import Model
+from lsp_charrnn.train.export import build_onnx
+from lsp_charrnn.train.network import CharRnn
+
+LANES = 3
+STEPS = 200
+TOLERANCE = 1e-4  # in logits
+
+
+def random_weights(spec: ModelSpec, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights large enough to drive every gate through its range, small enough that rounding does not grow."""
+    random = np.random.default_rng(seed)
+    return {
+        name: random.normal(0, 0.5 if len(shape) == 1 else shape[-1] ** -0.5, shape).astype(np.float32)
+        * (4 if name == "embedding.weight" else 1)
+        for name, shape in spec.shapes().items()
+    }
+
+
+@pytest.mark.parametrize(("layers", "skip"), [(1, True), (1, False), (2, True), (3, False), (3, True)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_torch_reference_and_onnx_agree(cell: Cell, layers: int, skip: bool) -> None:
+    spec = ModelSpec(cell=cell, layers=layers, hidden=48, embedding=32, skip=skip)
+    weights = random_weights(spec, seed=layers)
+    random = np.random.default_rng(1)
+    symbols = random.integers(0, 256, (STEPS, LANES))
+    state = random.uniform(-0.9, 0.9, (layers, spec.parts, LANES, spec.hidden)).astype(np.float32)
+
+    expected, expected_state = reference.read(weights, spec, symbols, state)
+    assert expected.std() > 0.3  # the gates have something to do
+
+    served, served_state = Model(build_onnx(weights, spec, quantise=False), spec).read(symbols, state)
+    np.testing.assert_allclose(served, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(served_state, expected_state, rtol=0, atol=TOLERANCE)
+
+    network = CharRnn(spec)
+    network.load_weights(weights)
+    with torch.no_grad():
+        trained, trained_state = network(torch.from_numpy(symbols), torch.from_numpy(state))
+    np.testing.assert_allclose(trained.numpy(), expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(trained_state.numpy(), expected_state, rtol=0, atol=TOLERANCE)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "peephole", "coupled"])
+def test_one_unit_by_hand(cell: Cell) -> None:
+    """A network of one unit, against the equations on plain numbers."""
+    spec = ModelSpec(cell=cell, layers=1, hidden=1, embedding=1)
+    weights = random_weights(spec, seed=5)
+    x, h, c = float(weights["embedding.weight"][65, 0]), 0.3, -0.7
+    sums = [
+        x * float(w) + h * float(r) + float(b)
+        for w, r, b in zip(
+            weights["layers.0.input_weight"][:, 0],
+            weights["layers.0.recurrent_weight"][:, 0],
+            weights["layers.0.bias"],
+            strict=True,
+        )
+    ]
+    p_i, p_f, p_o = weights["layers.0.peephole"][:, 0].tolist() if cell == "peephole" else (0.0, 0.0, 0.0)
+    i = sigmoid(sums[0] + p_i * c)
+    f = 1 - i if cell == "coupled" else sigmoid(sums[1] + p_f * c)
+    g = math.tanh(sums[-2])
+    c = f * c + i * g
+    o = sigmoid(sums[-1] + p_o * c)
+    h = o * math.tanh(c)
+
+    before = np.array([0.3, -0.7]).reshape(1, 2, 1, 1)
+    logits, after, gates = reference.step_with_gates(weights, spec, np.array([65]), before)
+    np.testing.assert_allclose(after[0, :, 0, 0], [h, c], rtol=1e-6)
+    assert {name: value.item() for name, value in gates[0].items()} == pytest.approx({"i": i, "f": f, "g": g, "o": o})
+    np.testing.assert_allclose(logits[0], weights["output.weight"][:, 0] * h + weights["output.bias"], rtol=1e-5)
+
+
+def test_gates_lie_where_gates_can_lie() -> None:
+    for cell in CELLS:
+        spec = ModelSpec(cell=cell, layers=2, hidden=8, embedding=4)
+        weights = random_weights(spec)
+        state = np.zeros((2, spec.parts, 1, 8))
+        logits, after, gates = reference.step_with_gates(weights, spec, np.array([1]), state)
+        plain, plain_after = reference.step(weights, spec, np.array([1]), state)
+        np.testing.assert_array_equal(logits, plain)
+        np.testing.assert_array_equal(after, plain_after)
+        assert len(gates) == 2
+        for name, value in gates[0].items():
+            low = -1 if name in "gn" else 0
+            assert value.shape == (1, 8)
+            assert (value > low).all()
+            assert (value < 1).all()
+
+
+def test_a_large_sum_does_not_overflow() -> None:
+    spec = ModelSpec(layers=1, hidden=4, embedding=4)
+    weights = {name: value * 1e6 for name, value in random_weights(spec).items()}
+    with np.errstate(all="raise", under="ignore"):
+        logits, _ = reference.step(weights, spec, np.array([1]), np.zeros((1, 2, 1, 4), dtype=np.float32))
+    assert np.isfinite(logits).all()

@@ -1,0 +1,180 @@
+"""The command line: what a newcomer sees, and one clear sentence with exit code 2 for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [
+    "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
+    "corpus", "corpus fetch", "models", "models list", "models show", "models verify", "doctor",
+]  # fmt: skip
+
+
+def run(*arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Run the command line as a user does; return exit code, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lsp_charrnn", *map(str, arguments)],
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **(env or {})},
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def refused(*arguments: str | Path, **options: object) -> str:
+    """Run what must be refused; return the one sentence."""
+    code, out, err = run(*arguments, **options)  # type: ignore[arg-type]
+    assert code == 2, (out, err)
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+    return err.strip()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    file = tmp_path / "some.py"
+    file.write_text("import os\nx = 'ü'\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    code, out, _ = run(*command.split(), "--help")
+    assert code == 0
+    assert "Usage: " in out
+    assert len(out.splitlines()) > 6
+
+
+def test_version() -> None:
+    from lsp_charrnn import __version__
+
+    assert run("--version") == (0, f"lsp-charrnn {__version__}\n", "")
+
+
+def test_complete_at_a_place(source: Path, tiny_model: Path) -> None:
+    code, out, err = run("complete", f"{source}:1:3", "--model", tiny_model, "--json")
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    assert (answer["line"], answer["column"]) == (1, 3)
+    assert all(0 < completion["probability"] <= 1 for completion in answer["completions"])
+
+
+def test_complete_counts_columns_in_characters(source: Path, tiny_model: Path) -> None:
+    assert json.loads(run("complete", f"{source}:2:7", "--model", tiny_model, "--json")[1])["column"] == 7
+    assert "column 9" in refused("complete", f"{source}:2:9", "--model", tiny_model)
+
+
+def test_complete_shows_text_for_people(source: Path, tiny_model: Path) -> None:
+    code, out, _ = run("complete", source, "--model", tiny_model)
+    assert code == 0
+    assert "ms" in out
+
+
+@pytest.mark.parametrize(
+    "place", ["nothing.py", "", ".", "some.py:4", "some.py:0", "some.py:-1", "some.py:1:0", "some.py:1:99"]
+)
+def test_complete_refuses_places_that_are_not_there(source: Path, tiny_model: Path, place: str) -> None:
+    refused("complete", place, "--model", tiny_model, cwd=source.parent)
+
+
+def test_complete_refuses_what_is_not_utf8(tmp_path: Path, tiny_model: Path) -> None:
+    file = tmp_path / "latin.py"
+    file.write_bytes(b"x = '\xfc'\n")
+    assert "not UTF-8" in refused("complete", file, "--model", tiny_model)
+
+
+def test_sample_is_reproducible(tiny_model: Path) -> None:
+    options = ["sample", "--prompt", "def ", "--length", "40", "--temperature", "5", "--model", str(tiny_model)]
+    code, one, err = run(*options, "--seed", "3")
+    assert (code, err) == (0, "")
+    assert one == run(*options, "--seed", "3")[1]
+    assert one != run(*options, "--seed", "4")[1]
+    assert one.startswith("def ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["complete", "FILE", "--model", "no-such-model"], "no-such-model"),
+        (["complete", "FILE", "--model", "/no/such/model"], "does not exist"),
+        (["complete", "FILE", "--model", "EMPTY"], "model"),
+        (["models", "show", "EMPTY"], "model"),
+        (["models", "verify", "no-such-model"], "no-such-model"),
+        (["evaluate", "bits", "/no/such/place"], "/no/such/place"),
+        (["evaluate", "typing", "FILE", "--setting", "decode.lane=4"], "decode.lanes"),
+        (["evaluate", "typing", "FILE", "--setting", "decode.lanes"], "NAME=VALUE"),
+        (["serve", "--tcp", "nonsense"], "HOST:PORT"),
+        (["serve", "--tcp", "1", "--ws", "2"], "exclude"),
+        (["train", "EMPTY", "--out", "OUT"], "EMPTY"),
+        (["train", "/no/such/place", "--out", "OUT"], "/no/such/place"),
+        (["train", "FILE", "--out", "EMPTY"], "--force"),
+        (["train", "FILE", "--out", "OUT", "--minutes", "0"], "minutes"),
+        (["train", "FILE", "--out", "OUT", "--cell", "elman"], "peephole"),
+        (["train", "FILE", "--out", "OUT", "--device", "tpu"], "cuda"),
+        (["train", "FILE", "--out", "OUT", "--resume"], "--resume"),
+        (["corpus", "fetch", "/no/such/list.toml", "--out", "OUT"], "/no/such/list.toml"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence(source: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    places = {"FILE": str(source), "EMPTY": str(empty), "OUT": str(tmp_path / "out")}
+    sentence = refused(*(places.get(argument, argument) for argument in arguments))
+    assert places.get(says, says) in sentence
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "some.py"], "nothing may be left behind"
+    assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--tcp", "--ws"])
+def test_a_port_in_use_is_named(option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert str(port) in refused("serve", option, f"127.0.0.1:{port}")
+
+
+def test_models_lists_shows_and_verifies(tiny_model: Path) -> None:
+    env = {"LSP_CHARRNN_MODELS": str(tiny_model.parent)}
+    assert tiny_model.name in run("models", env=env)[1]
+    names = [row["name"] for row in json.loads(run("models", "list", "--json", env=env)[1])]
+    assert tiny_model.name in names
+    assert run("models", "show", tiny_model.name, env=env)[0] == 0
+    code, out, _ = run("models", "verify", tiny_model.name, env=env)
+    assert code == 0
+    assert "BAD" not in out
+
+
+def test_models_verify_finds_damage(tiny_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny_model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    with (broken / "model.onnx").open("r+b") as graph:
+        graph.truncate(1000)
+    code, out, _ = run("models", "verify", broken)
+    assert code == 2
+    assert "BAD" in out
+    assert "model.onnx" in refused("complete", __file__, "--model", broken)
+
+
+def test_the_shipped_models_are_whole() -> None:
+    code, out, err = run("models", "verify", env={"LSP_CHARRNN_MODELS": ""})
+    assert code == 0, (out, err)
+    assert "python" in out
+
+
+def test_help_tells_the_defaults_that_hold() -> None:
+    from lsp_charrnn.model.spec import ModelSpec
+
+    out = run("train", "--help")[1]
+    assert f"Default: {ModelSpec.layers}." in out
+    assert f"Default: {ModelSpec.hidden}." in out
