@@ -100,10 +100,12 @@ async def test_line_ends_are_the_documents_own() -> None:
         assert texts(await wire.suggestions(1, 7)) == ["printer.run(\r\n    now)"]
 
 
-async def test_neovim_gets_plain_newlines() -> None:
+async def test_neovim_gets_plain_newlines_at_the_cursor() -> None:
     async with connected(clientInfo={"name": "Neovim"}) as wire:
         wire.open("x\r\nprinter")
-        assert texts(await wire.suggestions(1, 7)) == ["printer.run(\n    now)"]
+        (item,) = await wire.suggestions(1, 7)
+        assert item["insertText"] == ".run(\n    now)"
+        assert item["range"]["start"] == item["range"]["end"] == {"line": 1, "character": 7}
 
 
 async def test_a_document_that_is_not_open_is_an_error_of_one_sentence() -> None:
