@@ -28,7 +28,7 @@ from lsp_charrnn.errors import UserError
 from lsp_charrnn.evaluate.bits import BitsReport, measure_bits
 from lsp_charrnn.evaluate.client import ServerSuggester
 from lsp_charrnn.evaluate.heldout import heldout_files, rank_of
-from lsp_charrnn.evaluate.replay import Accept, Window, window_of
+from lsp_charrnn.evaluate.replay import KEYS, WINDOWS, Accept, Window, window_of
 from lsp_charrnn.evaluate.typing import TypingReport, measure_typing
 from lsp_charrnn.evaluate.words import DocumentWords
 from lsp_charrnn.model.files import find_model, model_for_language, read_config
@@ -92,8 +92,8 @@ def bench(quick: bool, json_path: Path | None, model: str, heldout: Path) -> Non
             measure_typing(
                 [heldout],
                 model=directory,
-                files=6 if quick else 24,
-                keys=100 if quick else 400,
+                files=6 if quick else WINDOWS,
+                keys=100 if quick else KEYS,
                 progress=lambda what, done, total: status.update(f"{what}: file {done + 1} of {total}"),
             )
         )

@@ -26,6 +26,7 @@ TYPED = """    def load(self) -> None:
             self.add(item["name"], item["quantity"])
 """
 console = Console(highlight=False)
+WIDTH = max(48, console.width * 5 // 8)  # of the line with its ghost text
 
 
 class Editor:
@@ -86,7 +87,8 @@ async def main() -> None:
     editor = Editor(client, FILE.as_uri(), FILE.read_text(encoding="utf-8"))
     first = await editor.ask(lsp.InlineCompletionTriggerKind.Automatic)
     console.print(f"Server started, model loaded, {FILE.name} read: {time.perf_counter() - began:.2f} s\n")
-    console.print("[dim]key   ms   what the editor shows[/]" + " " * 44 + "[dim]other candidates[/]")
+    heading = "key    ms   what the editor shows".ljust(WIDTH + 2) + "other candidates"
+    console.print(f"[dim]{heading}[/]", no_wrap=True)
 
     at, keys, taken, times = 0, 0, 0, []
     shown = first[0] if first else ""
@@ -128,9 +130,9 @@ async def main() -> None:
 def show(key: str, milliseconds: float, text: str, ghost: str, others: list[str]) -> None:
     """Print one line: the key, the latency, the cursor's line with its ghost text, the alternatives."""
     line = Text(f"{key:>3} {milliseconds:5.1f}   ", style="dim")
-    line.append(text.rpartition("\n")[2][-38:], style="bold")
+    line.append(text.rpartition("\n")[2].lstrip(" ")[-WIDTH // 2 :], style="bold")
     line.append(ghost.replace("\n", "⏎"), style="green")
-    line.truncate(76, overflow="ellipsis", pad=True)
+    line.truncate(WIDTH, overflow="ellipsis", pad=True)
     line.append("  " + "  ".join(other.strip().replace("\n", "⏎") for other in others[:3]), style="dim")
     console.print(line, overflow="ellipsis", no_wrap=True)
 

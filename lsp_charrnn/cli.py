@@ -400,8 +400,14 @@ def evaluate_bits(
 def evaluate_typing(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
     model: ModelOption = "",
-    files: Annotated[int, typer.Option(min=1, help="Files to type in.")] = 12,
-    keys: Annotated[int, typer.Option(min=1, help="Keys to type in each.")] = 400,
+    files: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Files to type in. Default: 24."),
+    ] = None,
+    keys: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Keys to type in each. Default: 400."),
+    ] = None,
     middle: Annotated[bool, typer.Option("--middle", help="Keep the rest of the file behind the cursor.")] = False,
     setting: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -412,6 +418,7 @@ def evaluate_typing(
     """Measure keystrokes saved: type held-out files through the real server and take what it suggests rightly."""
     import asyncio
 
+    from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
     from lsp_charrnn.evaluate.typing import measure_typing
 
     report = asyncio.run(
@@ -419,8 +426,8 @@ def evaluate_typing(
             _existing(paths),
             model=model,
             settings=_settings(setting or []),
-            files=files,
-            keys=keys,
+            files=files or WINDOWS,
+            keys=keys or KEYS,
             place="middle" if middle else "end",
             progress=lambda what, done, total: err.print(f"[dim]{what}: {done}/{total}[/]"),
         )

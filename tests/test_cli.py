@@ -178,3 +178,8 @@ def test_help_tells_the_defaults_that_hold() -> None:
     out = run("train", "--help")[1]
     assert f"Default: {ModelSpec.layers}." in out
     assert f"Default: {ModelSpec.hidden}." in out
+    from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
+
+    out = run("evaluate", "typing", "--help")[1]
+    assert f"Default: {WINDOWS}." in out
+    assert f"Default: {KEYS}." in out

@@ -25,7 +25,9 @@ from lsp_charrnn.engine.stream import Snapshot, never
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.text.symbols import FIRST_SPECIAL, UTF8_ALLOWED, UTF8_BOUNDARY, UTF8_NEXT, VOCABULARY
 
-COST: Final = 0.0  # keys that a wrong suggestion costs its reader; see docs/experiments.md
+COST: Final = (
+    0.3  # keys that a wrong suggestion costs its reader: as many saved as at 0, far fewer shown; docs/experiments.md
+)
 TOP_P: Final = 0.98  # of each lane's next symbols: what lies outside this mass is not sampled
 TOP_K: Final = 32  # of each lane's next symbols: the most that are sampled from, in whatever mass
 HORIZON: Final = 24  # keys further on in which a lane may still become better than the best so far
@@ -39,7 +41,10 @@ _INDENT: Final = np.zeros(VOCABULARY, dtype=np.bool_)
 _INDENT[[*b" \t"]] = True
 _INDENTATION: Final = re.compile(rb"\n[ \t]+")
 _NEWLINE: Final = ord("\n")
-_RETURN: Final = ord("\r")  # no text has one: line ends are read and written as \n here
+# What nobody types: control characters, and \r, for line ends are read and written as \n here.
+_CONTROL: Final = np.zeros(VOCABULARY, dtype=np.bool_)
+_CONTROL[[*range(0x20), 0x7F]] = True
+_CONTROL[[*b"\t\n\f"]] = False  # a form feed parts the pages of some old sources
 
 Floats = npt.NDArray[np.float64]
 
@@ -170,7 +175,7 @@ def _extend(
 ) -> tuple[_Lanes, npt.NDArray[np.intp], npt.NDArray[np.int64]] | None:
     """Return the next lanes, the lane that each goes on from, and its new symbol; None where nothing may follow."""
     allowed = UTF8_ALLOWED[lanes.utf8]
-    allowed[:, _RETURN] = False
+    allowed[:, _CONTROL] = False
     if single_line:
         allowed[:, _NEWLINE] = False
     # Of one lane no more children can survive than there are lanes: the likeliest in a beam, and when sampling

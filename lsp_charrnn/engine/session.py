@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lsp_charrnn.config import Settings
@@ -193,13 +193,16 @@ class Session:
             except Cancelled:
                 return Answer(document.version, (), False, _since(began))
             rest = shown.rest(offset)
-            assert rest is not None  # nothing is typed yet
-            with self._lock:
-                # Else an edit came between, which isn't along this text, or other settings, which ask for another.
-                if entry.document is document and self._settings is settings:
-                    entry.shown = shown
+        assert shown is not None
+        assert rest is not None  # nothing is typed yet
         candidates, worthwhile = rest
         candidates = candidates[: min(worthwhile, 1) if count == 1 else count]
+        # What was not shown is no suggestion to hold on to; what was asked for stays, worth it or not.
+        kept = replace(shown, worthwhile=max(shown.worthwhile, 1)) if candidates else None
+        with self._lock:
+            # Else an edit came between, which isn't along this text, or other settings, which ask for another.
+            if entry.document is document and self._settings is settings:
+                entry.shown = kept
         completions = tuple(
             Completion(c.text.decode("utf-8"), offset, offset, c.log_probability, c.probability) for c in candidates
         )
