@@ -194,6 +194,8 @@ def answering(what: str, handle: Callable[..., Awaitable[Any]]) -> Callable[...,
             log_bug(what, error)
             raise JsonRpcInternalError(f"{what} failed: this is a bug of the server, its log says where.") from None
 
+    # pygls asks whether the first parameter's type is a server, and on Python 3.10 `Any` is no class to ask about.
+    answer.__annotations__.clear()
     return answer
 
 
