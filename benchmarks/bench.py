@@ -1,6 +1,6 @@
 """All the figures that the project promises, printed beside the machine they were measured on.
 
-    python benchmarks/bench.py [--quick] [--json FILE] [--model NAME] [--heldout DIRECTORY]
+    python benchmarks/bench.py [--quick] [--json FILE] [--record] [--model NAME] [--heldout DIRECTORY]
 
 `make bench` runs it. The held-out projects are fetched the first time. Nothing here is part of the package,
 and each figure is measured by the package's own commands' code. Run it on an idle machine.
@@ -32,11 +32,14 @@ from lsp_charrnn.evaluate.replay import KEYS, WINDOWS, Accept, Window, window_of
 from lsp_charrnn.evaluate.typing import TypingReport, measure_typing
 from lsp_charrnn.evaluate.words import DocumentWords
 from lsp_charrnn.model.files import find_model, model_for_language, read_config
+from lsp_charrnn.train.card import add_evaluation
 from lsp_charrnn.train.fetch import fetch, read_list
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 HELDOUT_LIST: Final = ROOT / "corpora" / "heldout-python.toml"
 HEADLINE: Final = ("flask", "requests", "click", "attrs")  # whose bits per character are the figure
+FIGURES_BEGIN: Final = "<!-- figures: written by benchmarks/bench.py --record -->"
+FIGURES_END: Final = "<!-- end of figures -->"
 FILE_LINES: Final = 300
 PAUSE: Final = 0.05  # seconds between keys where latency is measured: a fast typist, and caches as cold as theirs
 
@@ -57,18 +60,19 @@ class Row:
 def main(
     quick: Annotated[bool, typer.Option(help="Small samples: rough figures in about a minute.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+    record: Annotated[bool, typer.Option(help="Write the figures into README.md and the model's card.")] = False,
     model: Annotated[str, typer.Option(help="Name or path of a model; by default Python's own.")] = "",
     heldout: Annotated[Path, typer.Option(help="Where the held-out projects are, or go.")] = ROOT / "heldout",
 ) -> None:
     """Measure and print every figure."""
     try:
-        bench(quick, json_path, model, heldout)
+        bench(quick, json_path, record, model, heldout)
     except UserError as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from None
 
 
-def bench(quick: bool, json_path: Path | None, model: str, heldout: Path) -> None:
+def bench(quick: bool, json_path: Path | None, record: bool, model: str, heldout: Path) -> None:
     """Measure and print every figure, the cheap ones first."""
     fetch_heldout(heldout)
     directory = find_model(model) if model else model_for_language("python")
@@ -133,6 +137,19 @@ def bench(quick: bool, json_path: Path | None, model: str, heldout: Path) -> Non
         }
         json_path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
         console.print(f"written to {json_path}", highlight=False)
+    if record:
+        write_readme(rows, typing, here)
+        by_project = {name: figures["bits_per_char"] for name, figures in bits.to_json()["projects"].items()}
+        saved = {f"{row.suggester}, {row.accept}": round(row.saved, 4) for row in typing.rows}
+        facts = {
+            "machine": machine_line(here),
+            "bits_per_char": round(bits.bits_per_char, 4),
+            "characters": bits.characters,
+            **{f"bits_per_char {name}": round(value, 4) for name, value in by_project.items()},
+            **{f"keystrokes saved, {name}": value for name, value in saved.items()},
+        }
+        add_evaluation(directory, {"make bench": facts})
+        console.print(f"written into README.md and the card of {name}", highlight=False)
 
 
 # --- what it runs on ----------------------------------------------------------------------------------------
@@ -319,6 +336,26 @@ def bits_row(report: BitsReport) -> Row:
         f"{report.characters:,} characters; "
         + ", ".join(f"{name} {figures['bits_per_char']:.3f}" for name, figures in projects.items()),
     )
+
+
+def write_readme(rows: list[Row], typing: TypingReport, here: dict[str, Any]) -> None:
+    """Put the figures between the marks in README.md."""
+    lines = ["| figure | aim | reached | |", "|---|---|---|---|"]
+    for row in rows:
+        mark = {True: "✓", False: "not yet", None: "?"}[row.enough]
+        lines.append(f"| {row.figure} | {row.target} | **{row.reached}** | {mark} |")
+    lines += ["", *(f"- {row.figure}: {row.note}." for row in rows if row.note)]
+    words = typing.row(DocumentWords.name, "all")
+    lines += [
+        f"- The baseline, completing words of the open document as editors do, under the same rules: "
+        f"{100 * words.saved:.1f} % saved, accepted {100 * words.acceptance:.0f} % of what it showed.",
+        "",
+        f"Measured on: {machine_line(here)}.",
+    ]
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text("utf-8").partition(FIGURES_BEGIN)
+    after = rest.partition(FIGURES_END)[2]
+    readme.write_text("\n".join((before + FIGURES_BEGIN, *lines, FIGURES_END)) + after, "utf-8")
 
 
 def figures_table(rows: list[Row], here: dict[str, Any], quick: bool) -> Table:
