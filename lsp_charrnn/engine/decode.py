@@ -30,6 +30,7 @@ COST: Final = (
 )
 TOP_P: Final = 0.98  # of each lane's next symbols: what lies outside this mass is not sampled
 TOP_K: Final = 32  # of each lane's next symbols: the most that are sampled from, in whatever mass
+GOES_ON: Final = 0.7  # where a word goes on with a larger probability than this, no suggestion ends
 HORIZON: Final = 24  # keys further on in which a lane may still become better than the best so far
 
 # What a word is made of. An underscore parts words: `get_` is a place to stop where what follows is uncertain.
@@ -155,11 +156,11 @@ def _collect(found: dict[bytes, Candidate], lanes: _Lanes, log_q: Floats, option
     """Note the lanes that may end where they are; return the best expected benefit among them.
 
     A lane may end between two characters, and not within a word: where it ends in a word's character, the word must
-    be likelier to end there than to go on. Of blanks it may end in one, after a token: the next token can then be
+    have a fair chance to end there (`GOES_ON`). Of blanks it may end in one, after a token: the next token can then be
     typed at once.
     """
     goes_on = np.exp(log_q)[:, _WORD].sum(axis=1)
-    ends = (lanes.utf8 == UTF8_BOUNDARY) & ~(_WORD[lanes.last] & (goes_on > 0.5))
+    ends = (lanes.utf8 == UTF8_BOUNDARY) & ~(_WORD[lanes.last] & (goes_on > GOES_ON))
     best = -math.inf
     for lane in np.flatnonzero(ends):
         text = lanes.texts[lane]
