@@ -25,9 +25,8 @@ from lsp_charrnn.engine.stream import Snapshot, never
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.text.symbols import FIRST_SPECIAL, UTF8_ALLOWED, UTF8_BOUNDARY, UTF8_NEXT, VOCABULARY
 
-COST: Final = (
-    0.3  # keys that a wrong suggestion costs its reader: as many saved as at 0, far fewer shown; docs/experiments.md
-)
+# Keys that a wrong suggestion costs its reader: few more are saved at 0, and far more is shown (docs/experiments.md).
+COST: Final = 0.3
 TOP_P: Final = 0.98  # of each lane's next symbols: what lies outside this mass is not sampled
 TOP_K: Final = 32  # of each lane's next symbols: the most that are sampled from, in whatever mass
 GOES_ON: Final = 0.7  # where a word goes on with a larger probability than this, no suggestion ends
