@@ -367,9 +367,13 @@ def corpus_fetch(
 
     What is there already and verified is not fetched again, so an interrupted run is simply repeated.
     """
-    from lsp_charrnn.train.fetch import fetch, results_table
+    from lsp_charrnn.train.fetch import Result, fetch, results_table
 
-    results = fetch(source_list, out_dir, progress=lambda result: err.print(f"[dim]{_escaped(str(result))}[/]"))
+    def say(result: Result) -> None:
+        line = f"{result.release.name} {result.release.version}: {result.outcome} {result.reason}"
+        err.print(f"[dim]{_escaped(line.rstrip())}[/]")
+
+    results = fetch(source_list, out_dir, progress=say)
     out.print(results_table(results))
 
 
