@@ -137,11 +137,14 @@ def _from_last_to_first(
             return None
         edit = _edit(text, change, encoding)
         if edits:
-            end = change.range.end
-            touches = edit.end == edits[-1].start
-            # A position past its line's end may mean another place once the edit behind it has been made.
-            if edit.end > edits[-1].start or (
-                touches and position_at(text, edit.end, encoding) != (end.line, end.character)
+            touched = edits[-1].start
+            exact = position_at(text, touched, encoding)
+            # A position past its line's end may mean another place once the edit behind it has been made. Either of
+            # the two may be the later one: a client may send them in the wrong order.
+            if edit.end > touched or any(
+                (place.line, place.character) != exact
+                for place in (change.range.start, change.range.end)
+                if offset_at(text, place.line, place.character, encoding) == touched
             ):
                 return None
         if text.data[edit.start - 1 : edit.start] == b"\r":  # it might become a \r\n, one line end and not two

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lsprotocol import types
 
@@ -32,6 +32,9 @@ CHANGES = st.lists(
 )
 
 
+@example(
+    "\raaa", [change((1, 3), (2, 0), "a"), change((2, 0), (1, 3), "")], PositionEncoding.UTF8
+)  # positions in the wrong order, one of them past the end
 @given(TEXTS, CHANGES, st.sampled_from(PositionEncoding))
 def test_changes_together_are_the_same_as_one_after_another(
     text: str, changes: list[types.TextDocumentContentChangeEvent], encoding: PositionEncoding
