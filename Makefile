@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench vsix corpus heldout model clean
+.PHONY: help try test install lint bench speed vsix corpus heldout model clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 12
@@ -26,7 +26,16 @@ lint: $(VENV)/.dev-installed  ## ruff, and mypy in strict mode
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev-installed heldout  ## print every figure that the README quotes (quiet machine, 15 minutes)
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench
+
+# One after another: two at a time would measure each other.
+speed: $(VENV)/.dev-installed heldout  ## measure steps, files of any size, edits and memory; record them (quiet machine, 30 minutes)
+	$(BIN)/python -m benchmarks.step --json build/speed/step.json
+	$(BIN)/python -m benchmarks.open --json build/speed/open.json
+	$(BIN)/python -m benchmarks.typing --json build/speed/typing.json --picture docs/images/latency.png
+	$(BIN)/python -m benchmarks.edit_anywhere --json build/speed/edit_anywhere.json
+	$(BIN)/python -m benchmarks.memory_growth --json build/speed/memory_growth.json
+	$(BIN)/python -m benchmarks.record build/speed
 
 heldout: install  ## fetch the projects that quality is measured on
 	@test -e heldout/.lsp-charrnn-corpus.json || $(BIN)/lsp-charrnn corpus fetch corpora/heldout-python.toml --out heldout

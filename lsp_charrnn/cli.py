@@ -38,7 +38,7 @@ evaluate_app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Get the source text that models are trained and judged on.", no_args_is_help=True)
 models_app = typer.Typer(
-    help="List the models, show a model's card, verify a model's files.", invoke_without_command=True
+    help="List the models, show a model's card, verify a model's files, renew an old one.", invoke_without_command=True
 )
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
@@ -64,6 +64,13 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
+
+
+def _missing(error: ModuleNotFoundError) -> SettingError:
+    """Return the error for a command that needs what only the extra `train` installs."""
+    return SettingError(
+        f"this needs the package '{error.name}', which is not installed: pip install 'lsp-charrnn[train]'."
+    )
 
 
 def _escaped(text: str) -> str:
@@ -157,14 +164,14 @@ def complete(
         data = {
             "file": str(path),
             "line": row + 1,
-            "column": len(document.data[start:offset].decode("utf-8")) + 1,
+            "column": len(document.slice(start, offset).decode("utf-8")) + 1,
             "model": loaded.name,
             "milliseconds": round(answer.elapsed_ms, 2),
             "completions": [{"text": c.text, "probability": c.probability} for c in completions],
         }
         print(json.dumps(data, ensure_ascii=False))
         return
-    before = document.data[start:offset].decode("utf-8")
+    before = document.slice(start, offset).decode("utf-8")
     if not completions:
         out.print(f"[dim]nothing worth suggesting at {path}:{row + 1}[/]")
     for completion in completions:
@@ -236,11 +243,11 @@ def _read_text(path: Path) -> bytes:
 def _offset(document: Any, path: Path, line: int | None, column: int | None) -> int:
     """Return the byte offset of a place counted from 1. Raises `TextError` for one that the file doesn't have."""
     if line is None:
-        return len(document.data)
+        return int(document.size)
     if not 1 <= line <= document.line_count:
         raise TextError(f"{path} has no line {line}: give a line from 1 to {document.line_count}.")
     start, end = document.line_bounds(line - 1)
-    text = document.data[start:end].decode("utf-8")
+    text = document.slice(start, end).decode("utf-8")
     if column is None:
         return int(end)
     if not 1 <= column <= len(text) + 1:
@@ -328,9 +335,7 @@ def train(
     try:
         from lsp_charrnn.train.run import run
     except ModuleNotFoundError as error:
-        raise SettingError(
-            f"training needs the package '{error.name}', which is not installed: pip install 'lsp-charrnn[train]'."
-        ) from error
+        raise _missing(error) from error
     options = TrainOptions(
         minutes=minutes,
         steps=steps,
@@ -476,7 +481,7 @@ def _show(report: Any, as_json: bool) -> None:
 
 @models_app.callback()
 def models(context: typer.Context) -> None:
-    """List the models, show a model's card, verify a model's files."""
+    """List the models, show a model's card, verify a model's files, renew an old one."""
     if context.invoked_subcommand is None:
         models_list()
 
@@ -557,6 +562,20 @@ def models_verify(
                 out.print(f"  {mark} {_escaped(check.name)}: {_escaped(check.message)}")
     if not all(check.ok for found in checks.values() for check in found):
         raise typer.Exit(BAD_INPUT)
+
+
+@models_app.command("renew")
+def models_renew(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name or directory of a model.")],
+) -> None:
+    """Write a model's graphs anew from its weights: for one that an older version of lsp-charrnn has made."""
+    from lsp_charrnn.model.files import find_model
+
+    try:
+        from lsp_charrnn.train.export import renew_model
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    out.print(f"renewed {_escaped(str(renew_model(find_model(model))))}")
 
 
 @app.command()

@@ -24,6 +24,7 @@ class Settings:
     decode_budget_ms: float = 50.0  # what is ready by then is the answer
     decode_max_chars: int = 160  # longest suggestion, in bytes
     decode_temperature: float = 0.6  # of the sampled lanes; the first lane is always greedy
+    stream_exact: bool = False  # read every text from its start, symbol by symbol: slow, and equal to float rounding
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = ()  # as in .gitignore, against the path within the workspace
     diagnostics_surprise: bool = False  # reserved for surprise as diagnostics; accepted, without effect so far
@@ -58,6 +59,7 @@ SETTING_NAMES: Final[dict[str, str]] = {
     "decode.budgetMs": "decode_budget_ms",
     "decode.maxChars": "decode_max_chars",
     "decode.temperature": "decode_temperature",
+    "stream.exact": "stream_exact",
     "disabledLanguages": "disabled_languages",
     "disabledGlobs": "disabled_globs",
     "diagnostics.surprise": "diagnostics_surprise",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 COMMANDS = [
     "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
-    "corpus", "corpus fetch", "models", "models list", "models show", "models verify", "doctor",
+    "corpus", "corpus fetch", "models", "models list", "models show", "models verify", "models renew", "doctor",
 ]  # fmt: skip
 
 
@@ -164,6 +165,19 @@ def test_models_verify_finds_damage(tiny_model: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "BAD" in out
     assert "model.onnx" in refused("complete", __file__, "--model", broken)
+
+
+def test_models_renew_writes_the_graphs_anew(tiny_model: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(tiny_model, old)
+    for name in ("model.onnx", "step.onnx"):
+        (old / name).unlink()
+    config = json.loads((old / "config.json").read_text("utf-8"))
+    (old / "config.json").write_text(json.dumps({**config, "format": 1}), "utf-8")
+    assert f"models renew {old}" in refused("complete", __file__, "--model", old)
+    assert run("models", "renew", old)[0] == 0
+    assert run("models", "verify", old)[0] == 0
+    assert "no-such-model" in refused("models", "renew", "no-such-model")
 
 
 def test_the_shipped_models_are_whole() -> None:

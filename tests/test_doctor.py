@@ -61,6 +61,10 @@ def test_bandwidth_is_that_of_a_cache_or_a_memory() -> None:
         assert 0.1 < speed < 2000
 
 
+def test_products_are_those_of_a_core() -> None:
+    assert 0.5 < doctor.measure_products(0.05) < 50_000
+
+
 def test_a_broken_model_is_a_problem_with_a_fix(model: Path) -> None:
     (model / "model.onnx").unlink()
     report = examine(str(model), seconds=0.02)
@@ -102,7 +106,13 @@ def test_figures_follow_from_what_was_measured() -> None:
     report.steps = [StepTime(1, 120), StepTime(8, 200), StepTime(16, 280)]
     assert report.lane_microseconds == pytest.approx(10)
     assert "1.2 ×" in shown(report)
+    assert report.bound(16) == pytest.approx(100)
+    report.products = 200.0
+    assert report.product_microseconds == pytest.approx(15)
+    assert [report.bound(lanes) for lanes in (1, 8, 16)] == pytest.approx([100, 120, 240])
+    assert "1.7 ×" in shown(report)
     assert Report().bound_microseconds == 0
+    assert Report().product_microseconds == 0
     assert Report().lane_microseconds == 0
 
 

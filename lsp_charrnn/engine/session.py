@@ -1,8 +1,8 @@
 r"""The open documents and their completions: the façade that the server, the commands and the evaluation use.
 
 `open`, `edit`, `close` and `configure` are cheap and may come from any thread; they take notes and do no model work.
-`complete` and `advance` run the model, and belong to one thread. Text goes in and out as `Document` values and
-bytes; the protocol, its positions and its threads are left to the server.
+`complete`, `advance` and `read_around` run the model, and belong to one thread. Text goes in and out as `Document`
+values and bytes; the protocol, its positions and its threads are left to the server.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lsp_charrnn.config import Settings
-from lsp_charrnn.engine.decode import Candidate, DecodeOptions, decode, distinct, keys_of
+from lsp_charrnn.engine.decode import Candidate, DecodeOptions, Path, decode, distinct, keys_of
 from lsp_charrnn.engine.filters import Surroundings, filtered
-from lsp_charrnn.engine.stream import WARM_UP, Cancelled, Stream, never
+from lsp_charrnn.engine.snapshots import Snapshot
+from lsp_charrnn.engine.stream import SPACING, Cancelled, Stream, never
 from lsp_charrnn.errors import DocumentNotOpenError
 from lsp_charrnn.model.step import Model
+from lsp_charrnn.text.diff import smallest_edits
 from lsp_charrnn.text.document import Document, Edit
 from lsp_charrnn.text.symbols import header, normalise
 
-PENDING: Final = 16  # edits kept for a stream that nobody asks: of more, the one nearest the start drops as much
+PENDING: Final = 20_000  # edits kept for a stream that nobody asks; more become one, from the first place to the last
+DIFFED: Final = 256  # bytes; an edit that replaces more by more is looked at for what it leaves as it is
+AROUND: Final = 1 << 18  # bytes on either side of the cursor that are read ahead in a document that is being worked on
+GLANCE: Final = 1 << 15  # the same where nobody has typed or asked yet: most documents are only looked at
+SNAPSHOTS: Final = 4000  # of all documents together, 9 kB each; those used longest ago lose theirs first
 KEPT: Final = 5  # candidates kept of one decoding: what cycling through them can show
 LEAST_BUDGET_MS: Final = 10.0  # left for decoding, however long reading the text took
 LEAST_REST: Final = 2  # bytes: a shorter rest takes as many keys to accept as to type
@@ -58,24 +64,35 @@ class _Shown:
     Texts are in the document's own line ends, so that what the editor inserts can be compared with them.
     """
 
-    offset: int  # where they were made for
+    start: Snapshot  # where they were made for
     candidates: tuple[Candidate, ...]
     worthwhile: int  # so many of them are worth showing unasked
+    path: Path | None = None  # the states along the first
     typed: bytes = b""  # since, along the first
+    ahead: _Shown | None = None  # what is to be shown once the first is accepted
+
+    @property
+    def offset(self) -> int:
+        """Where they were made for."""
+        return self.start.offset
+
+    @property
+    def cursor(self) -> int:
+        """Where the user has come to along the first."""
+        return self.offset + len(self.typed)
 
     def after(self, edit: Edit) -> _Shown | None:
         """Return what is left after `edit`, or None where it left the first candidate's path."""
-        cursor = self.offset + len(self.typed)
-        if edit.end != cursor or edit.start < self.offset:
+        if edit.end != self.cursor or edit.start < self.offset:
             return None
         typed = self.typed[: edit.start - self.offset] + edit.new
         if not self.candidates or not self.candidates[0].text.startswith(typed):
             return None
-        return _Shown(self.offset, self.candidates, self.worthwhile, typed)
+        return replace(self, typed=typed)
 
     def rest(self, cursor: int) -> tuple[list[Candidate], int] | None:
         """Return the remainders at `cursor` and how many are worthwhile; None where there are none to go on with."""
-        if cursor != self.offset + len(self.typed):
+        if cursor != self.cursor:
             return None
         if self.typed and self.candidates and len(self.candidates[0].text) - len(self.typed) < LEAST_REST:
             return None  # accepted, or typed to where it saves no key any more
@@ -87,19 +104,32 @@ class _Shown:
         return [candidate for _, candidate in left], sum(index < self.worthwhile for index, _ in left)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How far the reading of a document's newest text has come."""
+
+    refined: bool  # what is expected at the cursor is what reading the whole text expects, to within the tolerance
+    settled: bool  # and so it is around it
+
+
 @dataclass
 class _Open:
-    """One open document. `document`, `pending` and `shown` are guarded by the session's lock."""
+    """One open document. All but `stream` is guarded by the session's lock."""
 
     document: Document
     header: bytes
     language: str
-    pending: list[Edit] = field(default_factory=list)  # not told to the stream yet
+    # Not told to the stream yet. With the text before, where the edit is so large that it is worth a closer look.
+    pending: list[tuple[Edit, Document | None]] = field(default_factory=list)
     shown: _Shown | None = None
-    cursor: int = 0  # where the last edit ended
+    cursor: int = 0  # where the last edit ended, or the last completion was asked for
+    touched: bool = False  # somebody has typed or asked
+    used: int = 0  # when the model last worked on it, by the session's clock
+    refined: Document | None = None  # the text for which the reading has come so far
+    settled: Document | None = None
     stream: Stream | None = None  # touched by the model thread only
 
-    def taken(self) -> tuple[Document, list[Edit]]:
+    def taken(self) -> tuple[Document, list[tuple[Edit, Document | None]]]:
         """Return the newest text, and the edits since the last call: together, or a stream would miss one."""
         pending, self.pending = self.pending, []
         return self.document, pending
@@ -108,22 +138,15 @@ class _Open:
 class Session:
     """The documents that are open, and their streams.
 
-    `models` returns the model for a language id; it may load it, and may raise `ModelError`. `warm_up` is
-    `stream.Stream`'s: None reads every text from its start.
+    `models` returns the model for a language id; it may load it, and may raise `ModelError`.
     """
 
-    def __init__(
-        self,
-        models: Callable[[str], Model],
-        settings: Settings | None = None,
-        *,
-        warm_up: int | None = WARM_UP,
-    ) -> None:
+    def __init__(self, models: Callable[[str], Model], settings: Settings | None = None) -> None:
         self._models = models
         self._settings = settings if settings is not None else Settings()
-        self._warm_up = warm_up
         self._lock = threading.Lock()  # held for notes only, never across model work
         self._open: dict[str, _Open] = {}
+        self._clock = 0
 
     def open(self, uri: str, document: Document, *, path: str, language: str) -> None:
         """Take note of a document; `path` is relative to its project. A second `open` replaces the first."""
@@ -137,16 +160,21 @@ class Session:
         """
         with self._lock:
             entry = self._entry(uri)
+            before = entry.document
             if len(edits) == 1:
-                edits = [edits[0].trimmed(entry.document.data)]
-            entry.document = document
-            entry.pending.extend(edits)
-            if len(entry.pending) > PENDING:
-                entry.pending = [min(entry.pending, key=lambda edit: edit.start)]
+                edits = [edits[0].trimmed(before)]
+            looked_at = any(_is_large(edit) for edit in edits)
             for edit in edits:
+                entry.pending.append((edit, before if _is_large(edit) else None))
                 entry.cursor = edit.start + len(edit.new)
                 if entry.shown is not None:
                     entry.shown = entry.shown.after(edit)
+                if looked_at and len(edits) > 1:
+                    before = before.replace(edit)
+            if len(entry.pending) > PENDING:
+                entry.pending = [(_covering([edit for edit, _ in entry.pending]), None)]
+            entry.document = document
+            entry.touched = True
 
     def close(self, uri: str) -> None:
         """Forget a document and its state. Closing what isn't open does nothing."""
@@ -156,7 +184,7 @@ class Session:
     def configure(self, settings: Settings) -> None:
         """Use `settings` from now on; a changed model takes effect with the next completion."""
         with self._lock:
-            changed = settings.model != self._settings.model
+            changed = (settings.model, settings.stream_exact) != (self._settings.model, self._settings.stream_exact)
             self._settings = settings
             for entry in self._open.values():
                 entry.shown = None
@@ -167,6 +195,12 @@ class Session:
         """Return the newest text of an open document. Raises `DocumentNotOpenError`."""
         with self._lock:
             return self._entry(uri).document
+
+    def reading(self, uri: str) -> Reading:
+        """Return how far the reading of an open document has come. Raises `DocumentNotOpenError`."""
+        with self._lock:
+            entry = self._entry(uri)
+            return Reading(entry.refined is entry.document, entry.settled is entry.document)
 
     def complete(self, uri: str, offset: int, *, count: int = 1, cancelled: Callable[[], bool] = never) -> Answer:
         """Return up to `count` completions at byte `offset` of the newest text of `uri`.
@@ -179,17 +213,26 @@ class Session:
         began = time.perf_counter()
         with self._lock:
             entry = self._entry(uri)
-        model = self._models(entry.language)
+        document, settings, shown, stream = self._taken(entry)
+        offset = min(max(offset, 0), document.size)
         with self._lock:
-            document, pending = entry.taken()
-            settings, shown = self._settings, entry.shown
-        stream = self._stream(entry, model, pending)
-        offset = min(max(offset, 0), len(document.data))
+            entry.touched = True
+            if entry.document is document and entry.cursor != offset:
+                entry.cursor, entry.refined, entry.settled = offset, None, None
         rest = shown.rest(offset) if shown is not None else None
+        if (
+            rest is None
+            and shown is not None
+            and shown.ahead is not None
+            and shown.cursor == shown.ahead.offset == offset
+        ):
+            shown = shown.ahead
+            rest = shown.rest(offset)
         reused = rest is not None
         if rest is None:
             try:
-                shown = _decoded(stream, document, settings, offset, began, cancelled)
+                snapshot = stream.at(document, offset, cancelled)
+                shown = _decoded(stream.model, snapshot, document, settings, began, cancelled)
             except Cancelled:
                 return Answer(document.version, (), False, _since(began))
             rest = shown.rest(offset)
@@ -209,23 +252,71 @@ class Session:
         return Answer(document.version, completions, reused, _since(began))
 
     def advance(self, uri: str, *, cancelled: Callable[[], bool] = never) -> None:
-        """Read on to where the last edit ended, so that the next completion finds the state there.
+        """Make the next completion cheap and good: read on to the cursor, and decode what follows the suggestion shown.
 
-        Model thread only. A document that has been closed meanwhile is left alone.
+        Then read enough before the cursor for the state there to be final. Called again after it was cancelled, it
+        goes on. Model thread only. A document that has been closed meanwhile is left alone.
         """
         with self._lock:
             entry = self._open.get(uri)
         if entry is None:
             return
-        model = self._models(entry.language)
-        with self._lock:
-            document, pending = entry.taken()
-            cursor = entry.cursor
-        stream = self._stream(entry, model, pending)
+        document, settings, shown, stream = self._taken(entry)
+        cursor = min(entry.cursor, document.size)
         try:
-            stream.at(document.data, min(cursor, len(document.data)), cancelled)
+            stream.at(document, cursor, cancelled)
+            if shown is not None:
+                self._look_ahead(entry, document, settings, shown, stream.model, cancelled)
+            stream.refine(document, cursor, cancelled)
         except Cancelled:
             return
+        with self._lock:
+            if entry.document is document and entry.cursor == cursor:
+                entry.refined = document
+
+    def read_around(self, uri: str, *, cancelled: Callable[[], bool] = never) -> None:
+        """Read ahead what is around the cursor, and find again what edits have parted (`Stream.read_around`).
+
+        Called again after it was cancelled, it goes on. Model thread only. A document that has been closed meanwhile is
+        left alone.
+        """
+        with self._lock:
+            entry = self._open.get(uri)
+        if entry is None:
+            return
+        document, _, _, stream = self._taken(entry)
+        cursor = min(entry.cursor, document.size)
+        try:
+            stream.read_around(document, cursor, AROUND if entry.touched else GLANCE, cancelled)
+        except Cancelled:
+            return
+        finally:
+            self._bound_memory(entry)
+        with self._lock:
+            if entry.document is document and entry.cursor == cursor:
+                entry.settled = document
+
+    def _look_ahead(
+        self,
+        entry: _Open,
+        document: Document,
+        settings: Settings,
+        shown: _Shown,
+        model: Model,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Decode what is to be shown once the suggestion that is shown has been accepted."""
+        if shown.ahead is not None or shown.path is None:
+            return
+        text = shown.candidates[0].text
+        end = shown.offset + len(text)
+        after = document.replace(Edit(shown.cursor, shown.cursor, text[len(shown.typed) :]))
+        states, logits = shown.path.states[:, :, -1:].copy(), shown.path.logits[-1]
+        ahead = _decoded(model, Snapshot(end, states, logits), after, settings, time.perf_counter(), cancelled)
+        with self._lock:
+            now = entry.shown
+            if now is not None and now.candidates is shown.candidates and self._settings is settings:
+                entry.shown = replace(now, ahead=ahead)
 
     def _entry(self, uri: str) -> _Open:
         try:
@@ -235,31 +326,72 @@ class Session:
                 f"the document {uri} is not open: send textDocument/didOpen for it first."
             ) from None
 
-    def _stream(self, entry: _Open, model: Model, pending: Sequence[Edit]) -> Stream:
-        """Return the document's stream, told of `pending`: it stands for the text that was taken with them."""
+    def _taken(self, entry: _Open) -> tuple[Document, Settings, _Shown | None, Stream]:
+        """Return the newest text, the settings, what is shown, and the stream: told of all edits, it stands for it."""
+        model = self._models(entry.language)
+        with self._lock:
+            document, pending = entry.taken()
+            settings, shown = self._settings, entry.shown
+            self._clock += 1
+            entry.used = self._clock
         stream = entry.stream
         if stream is None or stream.model is not model:
             entry.stream = None  # the old one has missed `pending`: it must not be left, should the new one fail
-            stream = entry.stream = Stream(model, entry.header, warm_up=self._warm_up)
+            stream = entry.stream = Stream(model, entry.header, exact=settings.stream_exact)
         else:
-            for edit in pending:
-                stream.edit(edit)
-        return stream
+            for edit, before in pending:
+                for part in [edit] if before is None else smallest_edits(before, edit, SPACING):
+                    stream.edit(part)
+        if shown is not None and shown.path is not None and shown.typed:
+            symbols = len(normalise(shown.typed))
+            state, logits = shown.path.states[:, :, symbols - 1 : symbols], shown.path.logits[symbols - 1]
+            stream.adopt(shown.start, shown.cursor, state.copy(), logits.copy())
+        return document, settings, shown, stream
+
+    def _bound_memory(self, used: _Open) -> None:
+        """Let the documents that were used longest ago lose their snapshots, while all have too many."""
+        with self._lock:
+            others = sorted((e for e in self._open.values() if e is not used), key=lambda entry: entry.used)
+        total = sum(len(entry.stream) for entry in (used, *others) if entry.stream is not None)
+        for entry in others:
+            if total <= SNAPSHOTS:
+                return
+            if entry.stream is not None:
+                total -= len(entry.stream)
+                entry.stream = None
+
+
+def _is_large(edit: Edit) -> bool:
+    """Return whether what an edit leaves as it was may be worth looking for."""
+    return min(edit.end - edit.start, len(edit.new)) > DIFFED
+
+
+def _covering(edits: Sequence[Edit]) -> Edit:
+    """Return one edit from the first place to the last that `edits`, one after another, have changed.
+
+    Its new text has the right length, and nothing else: a stream needs no more.
+    """
+    start, end, new_end = edits[0].start, edits[0].end, edits[0].start + len(edits[0].new)
+    for edit in edits[1:]:
+        start = min(start, edit.start)
+        end += max(0, edit.end - new_end)
+        new_end = max(new_end, edit.end) + len(edit.new) - (edit.end - edit.start)
+    return Edit(start, end, bytes(new_end - start))
 
 
 def _decoded(
-    stream: Stream,
+    model: Model,
+    snapshot: Snapshot,
     document: Document,
     settings: Settings,
-    offset: int,
     began: float,
     cancelled: Callable[[], bool],
 ) -> _Shown:
-    """Decode at `offset` of `document`, which `stream` stands for. Raises `Cancelled`."""
-    snapshot = stream.at(document.data, offset, cancelled)
+    """Decode at `snapshot` of `document`. Raises `Cancelled`."""
+    offset = snapshot.offset
     around = Surroundings(
-        normalise(document.data[max(0, offset - CONTEXT) : offset]),
-        normalise(document.data[offset : offset + CONTEXT]),
+        normalise(document.slice(max(0, offset - CONTEXT), offset)),
+        normalise(document.slice(offset, offset + CONTEXT)),
     )
     options = DecodeOptions(
         lanes=settings.decode_lanes,
@@ -270,17 +402,18 @@ def _decoded(
     )
     # Sampled, and yet the same for the same text: cycling through candidates must not shuffle them.
     seed = zlib.crc32(around.before[-256:])
-    found = decode(stream.model, snapshot, options, seed=seed, cancelled=cancelled)
+    decoding = decode(model, snapshot, options, seed=seed, cancelled=cancelled)
     if cancelled():
         raise Cancelled
     # What a filter cuts saves fewer keys: the order is made anew.
-    left = [(filtered(candidate.text, around), candidate.log_probability) for candidate in found]
+    left = [(filtered(candidate.text, around), candidate.log_probability) for candidate in decoding.candidates]
     kept = distinct([Candidate(text, log_p, keys_of(text)) for text, log_p in left if text], options.cost)[:KEPT]
     worthwhile = sum(candidate.benefit(options.cost) > 0 for candidate in kept)
+    path = decoding.path(kept[0].text) if worthwhile and not settings.stream_exact else None
     newline = document.newline
     if newline != b"\n":
         kept = [Candidate(c.text.replace(b"\n", newline), c.log_probability, c.keys) for c in kept]
-    return _Shown(offset, tuple(kept), worthwhile)
+    return _Shown(snapshot, tuple(kept), worthwhile, path)
 
 
 def _since(began: float) -> float:

@@ -135,7 +135,7 @@ class ServerSuggester:
             lsp.TextDocumentIdentifier(self._uri),
             lsp.Position(line, character),
         )
-        answer = await _answer(self._client, self._client.text_document_inline_completion_async(params))
+        answer = await self.answer(self._client.text_document_inline_completion_async(params))
         if answer is None:
             return ""
         items = answer.items if isinstance(answer, lsp.InlineCompletionList) else answer
@@ -144,6 +144,10 @@ class ServerSuggester:
     async def close(self) -> None:
         """Close the document."""
         self._client.text_document_did_close(lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(self._uri)))
+
+    async def answer(self, request: Awaitable[T]) -> T:
+        """Await the answer to a request. Raises `UserError`, in one sentence, for whatever goes wrong."""
+        return await _answer(self._client, request)
 
     def _type(self, typed: str) -> None:
         if not typed:
@@ -172,8 +176,8 @@ class ServerSuggester:
         if not start <= self._cursor <= end:
             return ""
         # Editors draw nothing where the item would change what stands around the cursor.
-        before = self._document.data[start : self._cursor].decode("utf-8")
-        after = self._document.data[self._cursor : end].decode("utf-8")
+        before = self._document.slice(start, self._cursor).decode("utf-8")
+        after = self._document.slice(self._cursor, end).decode("utf-8")
         fits = text.startswith(before) and text[len(before) :].endswith(after)
         return text[len(before) : len(text) - len(after)] if fits else ""
 

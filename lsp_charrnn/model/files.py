@@ -1,8 +1,9 @@
 """Model directories: where they are found, whether they are whole, and how one is loaded for serving.
 
 A model is a directory of config.json (what it is, and the SHA-256 of its weights), weights.safetensors (fp16,
-for training and the reference), model.onnx (int8, for serving) and README.md (its card). Loading verifies
-first, and says in one sentence what is wrong and how to mend it. Writing one is left to train.export.
+for training and the reference), model.onnx and, for the LSTM family, step.onnx (int8, for serving) and README.md (its
+card). Loading verifies first, and says in one sentence what is wrong and how to mend it. Writing one is left to
+train.export.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ import platformdirs
 
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model.graph import GraphContents, read_graph
-from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.model.spec import ANCHORS, ModelSpec
 from lsp_charrnn.model.step import Model
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # 1 had no graph to step with; its weights are still read
 SYMBOLS: Final = "utf8-bytes-1"
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
 GRAPH_FILE: Final = "model.onnx"
+STEP_FILE: Final = "step.onnx"
 CARD_FILE: Final = "README.md"
 MODELS_VARIABLE: Final = "LSP_CHARRNN_MODELS"
 
@@ -40,9 +42,13 @@ _REPAIR: Final = "copy or download the model again, or re-export it"
 
 # Every operator that train.export writes. A graph with another one is not ours, and is not run.
 _OPERATORS: Final = frozenset(
-    [("", name) for name in ("Add", "Cast", "Concat", "GRU", "Gather", "LSTM", "MatMul", "Mul", "RNN", "Split")]
-    + [("", "Squeeze"), ("com.microsoft", "DynamicQuantizeLSTM"), ("com.microsoft", "DynamicQuantizeMatMul")]
+    [("", name) for name in ("Add", "Cast", "Concat", "Gather", "MatMul", "Mul", "Pad", "QuantizeLinear", "Sigmoid")]
+    + [("", name) for name in ("Slice", "Split", "Squeeze", "Sub", "Tanh", "GRU", "LSTM", "RNN")]
+    + [("com.microsoft", name) for name in ("DynamicQuantizeLSTM", "MatMulIntegerToFloat")]
 )
+
+# Constants of which a step looks up a row, or which are multiplied out when the model is loaded.
+_LOOKED_UP: Final = frozenset({"embedding.weight", "layers.0.input_weight", "layers.0.bias"})
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,7 @@ def load_model(path: str | os.PathLike[str], threads: int = 1) -> Model:
     directory = Path(path)
     config, spec = read_config(directory)
     _weights_as_promised(directory, config, spec)
-    data, contents = _graph_as_promised(directory, config, spec)
-    return _session(directory, config, spec, data, contents, threads)
+    return _session(directory, config, spec, _graphs_as_promised(directory, config, spec), threads)
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[np.float32]], ModelSpec]:
@@ -188,16 +193,18 @@ def verify_model(path: str | os.PathLike[str]) -> list[Check]:
     except ModelError as error:
         checks.append(Check("weights", False, str(error)))
     try:
-        data, contents = _graph_as_promised(directory, config, spec)
-        checks.append(Check("graph", True, f"{len(data):,} bytes, hash and operators as promised"))
+        graphs = _graphs_as_promised(directory, config, spec)
+        size = sum(len(data) for data, _ in graphs.values())
+        checks.append(Check("graph", True, f"{size:,} bytes, hash and operators as promised"))
     except ModelError as error:
         checks.append(Check("graph", False, str(error)))
         return checks
     try:
-        model = _session(directory, config, spec, data, contents, threads=1)
-        logits, _ = model.step(np.zeros(1, dtype=np.int64), model.initial_state())
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{directory / GRAPH_FILE} predicts numbers that are not finite: {_REPAIR}.")
+        model = _session(directory, config, spec, graphs, threads=1)
+        symbols, state = np.zeros(1, dtype=np.int64), model.initial_state()
+        for logits, _ in (model.advance(symbols[None], state), model.step(symbols, state)):
+            if not np.isfinite(logits).all():
+                raise ModelError(f"{directory} predicts numbers that are not finite: {_REPAIR}.")
         checks.append(Check("step", True, "one symbol read, finite logits"))
     except ModelError as error:
         checks.append(Check("step", False, str(error)))
@@ -237,15 +244,16 @@ def read_config(path: str | os.PathLike[str]) -> tuple[dict[str, Any], ModelSpec
         raise ModelError(f"{file} has languages that are not a list of names: {_REPAIR}.")
     if not isinstance(config.get("name"), str):
         raise ModelError(f"{file} has no name: {_REPAIR}.")
+    try:
+        spec = ModelSpec.from_json(config.get("spec"))
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
     hashes = config.get("files")
-    for name in (WEIGHTS_FILE, GRAPH_FILE):
+    for name in (WEIGHTS_FILE, *(_graph_files(spec) if version == FORMAT else ())):
         value = hashes.get(name) if isinstance(hashes, dict) else None
         if not isinstance(value, str) or not _SHA256.fullmatch(value):
             raise ModelError(f"{file} has no SHA-256 for {name}: {_REPAIR}.")
-    try:
-        return config, ModelSpec.from_json(config.get("spec"))
-    except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+    return config, spec
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]], spec: ModelSpec, what: str) -> None:
@@ -303,9 +311,25 @@ def _check_header(file: Path, header: bytes, spec: ModelSpec) -> int:
     return end
 
 
-def _graph_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSpec) -> tuple[bytes, GraphContents]:
-    """Return the graph's bytes and what they hold, after checking hash, operators and shapes."""
-    file = directory / GRAPH_FILE
+def _graph_files(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names of the graphs that a model of `spec` has."""
+    return (GRAPH_FILE, STEP_FILE) if spec.flat_step else (GRAPH_FILE,)
+
+
+_Graphs = dict[str, tuple[bytes, GraphContents]]  # by the names of their files
+
+
+def _graphs_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSpec) -> _Graphs:
+    """Return each graph's bytes and what they hold, after checking hash, operators and shapes."""
+    if config["format"] < FORMAT:
+        raise ModelError(
+            f"{directory} has format {config['format']}, whose graph this version no longer runs: "
+            f"write it anew from the weights with `lsp-charrnn models renew {directory}`."
+        )
+    return {name: _graph_as_promised(directory / name, config, spec) for name in _graph_files(spec)}
+
+
+def _graph_as_promised(file: Path, config: Mapping[str, Any], spec: ModelSpec) -> tuple[bytes, GraphContents]:
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -321,33 +345,37 @@ def _graph_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSp
     if foreign or contents.nested:
         named = ", ".join(foreign) or "subgraphs"
         raise ModelError(f"{file} uses {named}, which no model of ours does: re-export the model.")
-    for name, shape in _graph_shapes(spec):
+    for name, shape in _graph_shapes(file.name, spec):
         if not any(constant.name == name and constant.shape == shape for constant in contents.constants):
             raise ModelError(f"{file} does not hold {name} as {_summary(spec)} has it: re-export the model.")
     return data, contents
 
 
-def _graph_shapes(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the name of each matrix in the graph, and its shape there."""
+def _graph_shapes(name: str, spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name of each matrix in the graph of this file that tells one spec from another, and its shape there."""
+    anchors = ANCHORS if spec.flat_step and name == GRAPH_FILE else 0
     shapes = spec.shapes()
-    yield "embedding.weight", shapes["embedding.weight"]
-    yield "output.weight", shapes["output.weight"][::-1]
+    symbols, width = shapes["embedding.weight"]
+    yield "embedding.weight", (symbols, width + anchors)
+    outputs, inputs = shapes["output.weight"]
+    yield "output.weight", (inputs + inputs // spec.hidden * anchors, outputs)
 
 
 def _session(
     directory: Path,
     config: dict[str, Any],
     spec: ModelSpec,
-    data: bytes,
-    contents: GraphContents,
+    graphs: _Graphs,
     threads: int,
 ) -> Model:
-    # The embedding is a look-up: all other constants are read whole at every step.
-    size = sum(constant.bytes for constant in contents.constants if constant.name != "embedding.weight")
+    data, contents = graphs[GRAPH_FILE]
+    step, step_contents = graphs.get(STEP_FILE, (None, contents))
+    looked_up = _LOOKED_UP if step is not None else {"embedding.weight"}
+    size = sum(constant.bytes for constant in step_contents.constants if constant.name not in looked_up)
     try:
-        return Model(data, spec, name=config["name"], config=config, size_bytes=size, threads=threads)
+        return Model(data, spec, step_graph=step, name=config["name"], config=config, size_bytes=size, threads=threads)
     except ModelError as error:
-        raise ModelError(f"{directory / GRAPH_FILE}: {error}") from error
+        raise ModelError(f"{directory}: {error}") from error
 
 
 def _check_hash(file: Path, found: str, config: Mapping[str, Any]) -> None:

@@ -25,6 +25,9 @@ from lsp_charrnn.text.symbols import VOCABULARY
 Cell = Literal["lstm", "peephole", "coupled", "gru", "rnn"]
 CELLS: Final[tuple[Cell, ...]] = get_args(Cell)
 
+# An int8 graph that reads has so many units and embedding dimensions more (train.export says what for).
+ANCHORS: Final = 2
+
 _GATES: Final[dict[Cell, int]] = {"lstm": 4, "peephole": 4, "coupled": 3, "gru": 3, "rnn": 1}
 
 
@@ -60,6 +63,11 @@ class ModelSpec:
     def output_inputs(self) -> int:
         """Width of what the output layer reads."""
         return self.hidden * (self.layers if self.skip else 1)
+
+    @property
+    def flat_step(self) -> bool:
+        """Whether an int8 model of this cell has a graph of its own to step with."""
+        return self.parts == 2
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every weight, in file order."""

@@ -33,6 +33,7 @@ from lsp_charrnn.errors import ModelError, SettingError, UserError
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.server import commands, fallback, inline
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
+from lsp_charrnn.server.memory import give_back
 from lsp_charrnn.server.models import Models, NoModelError
 from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
 from lsp_charrnn.server.scope import Scope, is_secret
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAME: Final = "lsp-charrnn"
+ANSWERED: Final = 0.003  # seconds after an answer, when it has gone out, until what may be asked next is prepared
+QUIET: Final = 0.4  # seconds without a key, after which the text around the cursor is read
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MakeSession = Callable[[Callable[[str], Model], Settings], Session]
@@ -107,6 +110,9 @@ class Server(LanguageServer):
         self._problems: list[str] = []
         self._languages_off: set[str] = set()
         self._live: set[str] = set()  # URIs of the documents that the session knows
+        self._timers: dict[
+            str, asyncio.TimerHandle
+        ] = {}  # what is to be done next for a document, if no key comes before
         # (setting, language) → its model, or the error. Written on the model thread, replaced when settings change.
         self._resolved: dict[tuple[str, str], Model | ModelError] = {}
         self._told: set[str] = set()
@@ -226,6 +232,8 @@ class Server(LanguageServer):
         self._leave(uri)
         if self.documents.close(uri) is None:
             logger.warning("didClose: %s is not open", uri)
+        # Last of all, and once for all documents that are closed together.
+        self._worker.submit(Priority.INDEXING, lambda _: give_back(), key=(self, "give back"))
 
     async def _saved(self, _: types.DidSaveTextDocumentParams) -> None:
         """Nothing yet: the project memory will follow saves."""
@@ -239,6 +247,15 @@ class Server(LanguageServer):
         if document.language in self._languages_off:
             return f"switched off for {document.language} by {commands.TOGGLE}"
         return self._scope.why_off(document.language, document.path)
+
+    def document_state(self, uri: str) -> dict[str, Any]:
+        """Return why a document is off, if it is, and how far its reading has come. Raises `DocumentNotOpenError`."""
+        document = self.documents.get(uri)
+        state: dict[str, Any] = {"off": self.why_off(document)}
+        if uri in self._live:
+            reading = self._session.reading(uri)
+            state |= {"refined": reading.refined, "settled": reading.settled}
+        return state
 
     def toggle(self, language: str | None) -> bool:
         """Switch everything, or one language, off or on again; return whether it is on now."""
@@ -266,6 +283,7 @@ class Server(LanguageServer):
             self._live.discard(uri)
             self._worker.cancel((self, "complete", uri))
             self._worker.cancel((self, "advance", uri))
+            self._stop_reading_around(uri)
             self._session.close(uri)
 
     # --- the model ------------------------------------------------------------------------------------------
@@ -302,14 +320,28 @@ class Server(LanguageServer):
             return None
         if answer is None or self.documents.find(uri) is not document:
             return None
+        self._stop_reading_around(uri)
+        self._timers[uri] = self._loop.call_later(ANSWERED, self._read_ahead, uri)
         return Found(document, offset, answer, 1e3 * (time.perf_counter() - began))
 
     def _read_ahead(self, uri: str) -> None:
-        job = self._worker.submit(
-            Priority.PREFILL,
-            lambda cancelled: self._session.advance(uri, cancelled=cancelled),
-            key=(self, "advance", uri),
-        )
+        """Let the state at the cursor be made ready, and what is around it be read once the user rests."""
+        self._stop_reading_around(uri)
+        self._in_background(Priority.ADVANCE, self._session.advance, "advance", uri)
+        self._timers[uri] = self._loop.call_later(QUIET, self._read_around, uri)
+
+    def _read_around(self, uri: str) -> None:
+        del self._timers[uri]
+        self._in_background(Priority.PREFILL, self._session.read_around, "around", uri)
+
+    def _stop_reading_around(self, uri: str) -> None:
+        timer = self._timers.pop(uri, None)
+        if timer is not None:
+            timer.cancel()
+        self._worker.cancel((self, "around", uri))
+
+    def _in_background(self, priority: Priority, work: Callable[..., None], what: str, uri: str) -> None:
+        job = self._worker.submit(priority, lambda cancelled: work(uri, cancelled=cancelled), key=(self, what, uri))
         job.future.add_done_callback(self._read)
 
     def _read(self, future: Future[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from importlib import metadata
@@ -33,6 +34,16 @@ def accepted_command(server: Server, text: str, replaced: bytes) -> types.Comman
     )
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Return what this server is made of. Looked up once: it reads files."""
+    return {
+        "lsp-charrnn": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("pygls", "onnxruntime", "numpy")},
+    }
+
+
 async def accepted(server: Server, *arguments: Any) -> None:
     """Count a suggestion as accepted. An id that is not known (an old one, or none) is no error: it counts nothing."""
     if arguments and isinstance(arguments[0], str):
@@ -48,7 +59,11 @@ async def toggle(server: Server, *arguments: Any) -> dict[str, Any]:
 
 
 async def status(server: Server, *arguments: Any) -> dict[str, Any]:
-    """Return what the server is doing, as JSON; with a document's URI as argument, whether it is completed too."""
+    """Return what the server is doing, as JSON; with a document's URI as argument, what it does with that one too.
+
+    `off` says why it is not completed, if it isn't; `refined`, whether the model has read enough for its expectations
+    at the cursor to be final; `settled`, whether it has read what is around it.
+    """
     if len(arguments) > 1 or not all(isinstance(argument, str) for argument in arguments):
         raise CommandError(f"{STATUS} takes the URI of a document, or nothing.")
     state, problem = server.state()
@@ -61,13 +76,9 @@ async def status(server: Server, *arguments: Any) -> dict[str, Any]:
         "positionEncoding": server.documents.encoding.value,
         "settings": {name: getattr(server.settings, field) for name, field in SETTING_NAMES.items()},
         "statistics": server.statistics.to_json(),
-        "versions": {
-            "lsp-charrnn": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("pygls", "onnxruntime", "numpy")},
-        },
+        "versions": _versions(),
         "pid": os.getpid(),
     }
     if arguments:
-        result["off"] = server.why_off(server.documents.get(arguments[0]))
+        result |= server.document_state(arguments[0])
     return result

@@ -101,10 +101,6 @@ def apply_changes(
     text: Document, changes: Sequence[types.TextDocumentContentChangeEvent], encoding: PositionEncoding
 ) -> tuple[Document, list[Edit]]:
     """Apply changes, each relative to the text that the one before it left; return the text, and they as bytes."""
-    if len(changes) > 1:
-        edits = _from_last_to_first(text, changes, encoding)
-        if edits is not None:
-            return _spliced(text, edits), edits
     edits = []
     for change in changes:
         edit = _edit(text, change, encoding)
@@ -116,52 +112,12 @@ def apply_changes(
 def _edit(text: Document, change: types.TextDocumentContentChangeEvent, encoding: PositionEncoding) -> Edit:
     new = change.text.encode("utf-8", errors="replace")  # lone surrogates become "?"
     if not isinstance(change, types.TextDocumentContentChangePartial):
-        return Edit(0, len(text.data), new)
+        # Most of it is there already, if a client sends all of its text at each key: what stays shares its chunks.
+        return Edit(0, text.size, new).trimmed(text)
     first, last = change.range.start, change.range.end
     start = offset_at(text, first.line, first.character, encoding)
     end = offset_at(text, last.line, last.character, encoding)
     return Edit(min(start, end), max(start, end), new)
-
-
-def _from_last_to_first(
-    text: Document, changes: Sequence[types.TextDocumentContentChangeEvent], encoding: PositionEncoding
-) -> list[Edit] | None:
-    """Return the changes as edits if each lies before the one that precedes it, else None.
-
-    Editors send a replace-all so. Such edits don't move one another, and all can be applied at once: one at a time, a
-    thousand of them in a large file would each copy all of it.
-    """
-    edits: list[Edit] = []
-    for change in changes:
-        if not isinstance(change, types.TextDocumentContentChangePartial):
-            return None
-        edit = _edit(text, change, encoding)
-        if edits:
-            touched = edits[-1].start
-            exact = position_at(text, touched, encoding)
-            # A position past its line's end may mean another place once the edit behind it has been made. Either of
-            # the two may be the later one: a client may send them in the wrong order.
-            if edit.end > touched or any(
-                (place.line, place.character) != exact
-                for place in (change.range.start, change.range.end)
-                if offset_at(text, place.line, place.character, encoding) == touched
-            ):
-                return None
-        if text.data[edit.start - 1 : edit.start] == b"\r":  # it might become a \r\n, one line end and not two
-            return None
-        edits.append(edit)
-    return edits
-
-
-def _spliced(text: Document, edits: Sequence[Edit]) -> Document:
-    """Return the text with edits applied that stand in order from last to first."""
-    pieces = []
-    end = len(text.data)
-    for edit in edits:
-        pieces += [text.data[edit.end : end], edit.new]
-        end = edit.start
-    pieces.append(text.data[:end])
-    return Document.from_text(b"".join(reversed(pieces)))
 
 
 def relative_path(uri: str, roots: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ async def completion(server: Server, params: types.CompletionParams) -> types.Co
                 insert_text_format=types.InsertTextFormat.PlainText,
                 insert_text_mode=types.InsertTextMode.AsIs if server.client_takes_as_is else None,
                 text_edit=types.TextEdit(server.documents.range(document, start, end), text),
-                command=accepted_command(server, text, document.text.data[start:end]),
+                command=accepted_command(server, text, document.text.slice(start, end)),
             )
         )
     server.statistics.answered(found.milliseconds, shown=bool(items) and not answer.reused)

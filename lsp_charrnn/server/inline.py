@@ -46,9 +46,9 @@ async def inline_completion(server: Server, params: types.InlineCompletionParams
                 insert_text=server.for_client(text),
                 # An item is shown if the text to replace begins its filter text, which by default is the new text:
                 # it does up to the cursor, and need not past it.
-                filter_text=None if end == offset else document.text.data[start:end].decode("utf-8"),
+                filter_text=None if end == offset else document.text.slice(start, end).decode("utf-8"),
                 range=server.documents.range(document, start, end),
-                command=accepted_command(server, text, document.text.data[start:end]),
+                command=accepted_command(server, text, document.text.slice(start, end)),
             )
             for start, end, text in spans
         ]
@@ -65,20 +65,24 @@ def anchored(document: OpenDocument, completion: Completion, offset: int, *, at_
     first, last = document.text.line_bounds(document.text.line_at(offset))
     if not first <= start <= offset <= completion.end <= last:
         return None
-    text = document.text.data[start : completion.start].decode("utf-8") + completion.text
+    text = document.text.slice(start, completion.start).decode("utf-8") + completion.text
     return start, completion.end, text
 
 
 def word_start(document: OpenDocument, offset: int) -> int:
     """Return where the word that ends at `offset` begins; `offset` itself if none does."""
-    data = document.text.data
     start = offset
-    while start > 0 and (data[start - 1] >= 0x80 or data[start - 1] in _WORD):
-        start -= 1
+    while start > 0:
+        piece = document.text.slice(max(0, start - _LOOKED_AT), start)
+        begin = len(piece.rstrip(_WORD))
+        start -= len(piece) - begin
+        if begin > 0:
+            break
     return start
 
 
-_WORD: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_WORD: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_" + bytes(range(0x80, 0x100))
+_LOOKED_AT: Final = 4096  # bytes at a time: hardly a word is longer
 
 
 def extending(
@@ -90,13 +94,12 @@ def extending(
     """
     start, end, text = span
     at = documents.offset(document, selected.range.start)
-    data = document.text.data
     if document.text.line_at(at) != document.text.line_at(start) or at > end:
         return None
     if at <= start:
-        whole = data[at:start].decode("utf-8") + text
+        whole = document.text.slice(at, start).decode("utf-8") + text
     else:
-        kept = data[start:at].decode("utf-8")
+        kept = document.text.slice(start, at).decode("utf-8")
         if not text.startswith(kept):
             return None
         whole = text[len(kept) :]

@@ -1,8 +1,10 @@
 """The one thread on which models run: jobs by priority, cancelled by a flag that they poll.
 
-A completion goes before reading ahead, and reading ahead before indexing. A job of lower priority that is under way
-when a more urgent one comes is told to stop; it is put back, and run again until it has come to its end. While nothing
-waits, the thread sleeps on a condition: an idle server costs no CPU. What the jobs do is left to the engine.
+A completion goes before reading ahead, and reading ahead before indexing. Of what is done in the background the newest
+goes first: the document that somebody has just turned to, before one that was opened a while ago. A job that is
+under way when a more urgent one comes is told to stop; it is put back, and run again until it has come to its end.
+While nothing waits, the thread sleeps on a condition: an idle server costs no CPU. What the jobs do is left to the
+engine.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from typing import Any, Final, Generic, TypeVar
 
 Result = TypeVar("Result")
 
-_IDLE: Final = 1 << 30  # less urgent than any priority
+Urgency = tuple[int, int]  # the smaller, the more urgent: the priority, and among equals an order
+
+_IDLE: Final = (1 << 30, 0)  # less urgent than anything
 
 
 class Priority(IntEnum):
     """The smaller, the more urgent."""
 
     COMPLETION = 0
-    PREFILL = 1  # loading a model, reading ahead to where the user types
-    INDEXING = 2
+    ADVANCE = 1  # loading a model, reading to where the user is: what makes the next completion cheap
+    PREFILL = 2  # reading what is around that place
+    INDEXING = 3
 
 
 class Job(Generic[Result]):
@@ -34,6 +39,7 @@ class Job(Generic[Result]):
         self, worker: Worker, priority: Priority, key: Hashable, run: Callable[[Callable[[], bool]], Result]
     ) -> None:
         self.priority = priority
+        self.urgency: Urgency = (priority, 0)  # set when it is queued
         self.key = key
         self.future: Future[Result | None] = Future()
         # From here on `future.cancel()` does nothing: a job ends by `cancel` below or by itself.
@@ -48,10 +54,10 @@ class Job(Generic[Result]):
         self._worker._give_up(self)
 
     def _stop_asked(self) -> bool:
-        # Read without the lock: a flag and a number, each written as a whole, and looked at again at the next step.
+        # Read without the lock: a flag and a tuple, each written as a whole, and looked at again at the next step.
         if self._cancelled:
             return True
-        if self._worker._most_urgent < self.priority:
+        if self._worker._most_urgent < self.urgency:
             self._interrupted = True
             return True
         return False
@@ -62,11 +68,11 @@ class Worker:
 
     def __init__(self, name: str = "model") -> None:
         self._condition = threading.Condition()
-        self._queue: list[tuple[int, int, Job[Any]]] = []  # a heap of (priority, order of arrival, job)
+        self._queue: list[tuple[Urgency, Job[Any]]] = []  # a heap; no two are as urgent
         self._by_key: dict[Hashable, Job[Any]] = {}  # the newest unfinished job of each key
         self._running: Job[Any] | None = None
         self._arrivals = 0
-        self._most_urgent: int = _IDLE  # the priority of what waits at the head of the queue
+        self._most_urgent: Urgency = _IDLE  # of what waits, at the head of the queue
         self._closing = False
         # A daemon, so that a native call that never returns cannot keep the process alive.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -88,7 +94,9 @@ class Worker:
             if key is not None:
                 self._by_key[key] = job
             self._arrivals += 1
-            heapq.heappush(self._queue, (priority, self._arrivals, job))
+            # Completions in the order of arrival, or one client could keep another waiting.
+            job.urgency = priority, self._arrivals if priority is Priority.COMPLETION else -self._arrivals
+            heapq.heappush(self._queue, (job.urgency, job))
             self._most_urgent = self._queue[0][0]
             self._condition.notify()
         if superseded is not None:
@@ -106,7 +114,7 @@ class Worker:
         """Cancel everything and join the thread; say whether it ended within `timeout` seconds."""
         with self._condition:
             self._closing = True
-            jobs = [job for _, _, job in self._queue]
+            jobs = [job for _, job in self._queue]
             if self._running is not None:
                 jobs.append(self._running)
             self._condition.notify()
@@ -119,7 +127,7 @@ class Worker:
         with self._condition:
             job._cancelled = True
             before = len(self._queue)
-            self._queue = [entry for entry in self._queue if entry[2] is not job]
+            self._queue = [entry for entry in self._queue if entry[1] is not job]
             if len(self._queue) == before:
                 return  # under way, or done
             heapq.heapify(self._queue)
@@ -138,13 +146,13 @@ class Worker:
                     self._condition.wait()
                 if not self._queue:
                     return
-                priority, arrival, job = heapq.heappop(self._queue)
+                _, job = heapq.heappop(self._queue)
                 self._most_urgent = self._queue[0][0] if self._queue else _IDLE
                 self._running = job
-            self._run_one(priority, arrival, job)
+            self._run_one(job)
             del job  # what it holds (a document, an answer) must not live on while this thread sleeps
 
-    def _run_one(self, priority: int, arrival: int, job: Job[Any]) -> None:
+    def _run_one(self, job: Job[Any]) -> None:
         job._interrupted = False
         result: Any = None
         error: BaseException | None = None
@@ -156,7 +164,7 @@ class Worker:
         with self._condition:
             self._running = None
             if error is None and job._interrupted and not job._cancelled and not self._closing:
-                heapq.heappush(self._queue, (priority, arrival, job))
+                heapq.heappush(self._queue, (job.urgency, job))
                 self._most_urgent = self._queue[0][0]
                 return
             self._settle(job)

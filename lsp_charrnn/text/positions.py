@@ -2,19 +2,15 @@
 
 A character index counts units of the negotiated encoding: bytes, UTF-16 units or code points. One that points
 into a character (half a surrogate pair, the middle of a UTF-8 sequence) is read as the character's start.
-Plain ints come in and go out; LSP's types are left to the server, and lines to `document`.
+Plain ints come in and go out; LSP's types are left to the server, lines and the counting to `document`.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lsp_charrnn.text.document import Document
-
-_LONGEST_CHARACTER = 4  # bytes, in UTF-8
+from lsp_charrnn.text.document import Document, Unit
 
 
 class PositionEncoding(str, Enum):
@@ -23,6 +19,9 @@ class PositionEncoding(str, Enum):
     UTF8 = "utf-8"
     UTF16 = "utf-16"
     UTF32 = "utf-32"
+
+
+_UNITS: Final = {PositionEncoding.UTF16: Unit.UTF16, PositionEncoding.UTF32: Unit.UTF32}
 
 
 def offset_at(document: Document, line: int, character: int, encoding: PositionEncoding) -> int:
@@ -34,44 +33,25 @@ def offset_at(document: Document, line: int, character: int, encoding: PositionE
     if line < 0:
         return 0
     if line >= document.line_count:
-        return len(document.data)
+        return document.size
     start, end = document.line_bounds(line)
     if character <= 0:
         return start
-    # The first `character` units are never more bytes than this, so a long line is read no further.
-    end = min(end, start + character * _LONGEST_CHARACTER)
-    if encoding is PositionEncoding.UTF8 or document.data[start:end].isascii():
-        return _character_start(document.data, start, min(start + character, end))
-    # The first byte with which more than `character` units are spent begins the character to stand before.
-    units = np.cumsum(_units(document.data, start, end, encoding), dtype=np.int32)
-    return start + int(np.searchsorted(units, character, side="right"))
+    if character >= end - start:  # no unit takes less than a byte
+        return end
+    if encoding is PositionEncoding.UTF8:
+        return document.character_start(start + character)
+    return min(document.after_units(start, character, _UNITS[encoding]), end)
 
 
 def position_at(document: Document, offset: int, encoding: PositionEncoding) -> tuple[int, int]:
     r"""Return (line, character) of a byte offset; one inside a character or a `\r\n` is read as its start.
 
-    Raises ValueError for an offset outside [0, len(document.data)].
+    Raises ValueError for an offset outside [0, document.size].
     """
     line = document.line_at(offset)
     start, end = document.line_bounds(line)
-    offset = _character_start(document.data, start, min(offset, end))
-    if encoding is PositionEncoding.UTF8 or document.data[start:offset].isascii():
+    offset = document.character_start(min(offset, end))
+    if encoding is PositionEncoding.UTF8:
         return line, offset - start
-    return line, int(_units(document.data, start, offset, encoding).sum(dtype=np.int64))
-
-
-def _character_start(data: bytes, start: int, offset: int) -> int:
-    """Return the start of the character that `offset` lies in, at `start` or later."""
-    while start < offset < len(data) and data[offset] & 0xC0 == 0x80:
-        offset -= 1
-    return offset
-
-
-def _units(data: bytes, start: int, end: int, encoding: PositionEncoding) -> NDArray[np.uint8]:
-    """Return the UTF-16 or UTF-32 units of each character in [start, end) at its first byte, 0 elsewhere."""
-    codes = np.frombuffer(data, dtype=np.uint8)[start:end]
-    first = (codes & 0xC0) != 0x80
-    units: NDArray[np.uint8] = first.view(np.uint8)  # [end - start]
-    if encoding is PositionEncoding.UTF16:
-        units += codes >= 0xF0  # a sequence of four bytes is a surrogate pair
-    return units
+    return line, document.units(start, offset, _UNITS[encoding])

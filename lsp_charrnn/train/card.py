@@ -31,7 +31,8 @@ def card(config: Mapping[str, Any]) -> str:
         f"# {config['name']}\n\n"
         f"A character-level recurrent network that completes {languages}, trained by lsp-charrnn. It reads UTF-8 "
         f"bytes, one at a time, and predicts the next: {spec.layers} layers of {spec.hidden} {spec.cell} cells, "
-        f"{parameters:,} parameters. `model.onnx` (int8) serves; `weights.safetensors` (fp16) is for training on.\n",
+        f"{parameters:,} parameters. `model.onnx` and `step.onnx` (int8) serve; `weights.safetensors` (fp16) is for "
+        "training on.\n",
         _corpus(training["corpus"]),
         _training(training),
         evaluation_section(config["evaluation"]),

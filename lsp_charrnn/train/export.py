@@ -1,14 +1,20 @@
 """From trained weights to a model directory: the ONNX graph (float32 or int8), fp16 weights, config and card.
 
-The graph has the inputs `symbols` int64 [time, lanes] and `state` float32 [layers * parts, lanes, hidden],
-and the outputs `logits` float32 [time, lanes, 256] and `new_state`, shaped like `state`. One tensor carries
-the whole state, for each further input and output costs Python more than the split inside the graph does
-(docs/experiments.md).
+Two graphs, for what is best for many symbols is not best for one (docs/experiments.md):
 
-int8 means, for the LSTM family, ONNX Runtime's `DynamicQuantizeLSTM` with one scale per matrix, which is fastest, and
-`DynamicQuantizeMatMul` with one per symbol, which is as fast and more exact. There is no such operator for gru and rnn:
-their matrices are stored as int8 and made float32 again when the model is loaded. Training is left to others; torch is
-not needed here.
+- The graph that reads has the inputs `symbols` int64 [time, lanes], `first` int64 [1] and `state` float32
+  [layers * parts, lanes, hidden], and the outputs `logits` float32 [time - first, lanes, 256], those after the symbols
+  from `first` on, and `new_state`, shaped like `state`. In int8 it is, for the LSTM family, ONNX Runtime's
+  `DynamicQuantizeLSTM` with one scale per matrix, and a product with one per symbol.
+- The graph that steps, of int8 models of the LSTM family, has the inputs `symbols` int64 [lanes] and, for each layer
+  and part, `state.N` float32 [lanes, hidden], and the outputs `logits` float32 [lanes, 256] and `new_state.N`. The
+  gates are written out; the first layer's input product is a table of 256 rows; each further layer is one product.
+
+In both, what goes into an int8 product is rounded on a fixed grid, so that no lane and no symbol changes what another
+one gives, to the bit.
+
+There is no int8 operator for gru and rnn: their matrices are stored as int8 and made float32 again when the model is
+loaded, and the graph that reads steps too. Training is left to others; torch is not needed here.
 """
 
 from __future__ import annotations
@@ -34,12 +40,15 @@ from lsp_charrnn.model.files import (
     CONFIG_FILE,
     FORMAT,
     GRAPH_FILE,
+    STEP_FILE,
     SYMBOLS,
     WEIGHTS_FILE,
     check_shapes,
+    load_weights,
     looks_like_model,
+    read_config,
 )
-from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.model.spec import ANCHORS, ModelSpec
 from lsp_charrnn.text.symbols import VOCABULARY
 
 Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
@@ -49,6 +58,10 @@ _Scale = npt.NDArray[np.float32]
 _OPSET: Final = 17
 _IR_VERSION: Final = 8  # read by every ONNX Runtime since 1.12
 _CONTRIB: Final = "com.microsoft"  # the domain of ONNX Runtime's own operators
+_INT64_MAX: Final = (1 << 63) - 1
+
+_ANCHOR_CELL: Final = 20.0  # tanh of it is 1, to the last bit
+_SATURATED: Final = 100.0  # the sigmoid of it is 1, that of its negative 0, to the last bit
 
 # Gate blocks in ONNX's order, by their place in ours; None is a gate that the cell has not.
 _ONNX_GATES: Final[dict[str, tuple[int | None, ...]]] = {
@@ -61,12 +74,21 @@ _ONNX_GATES: Final[dict[str, tuple[int | None, ...]]] = {
 
 
 def build_onnx(weights: Weights, spec: ModelSpec, *, quantise: bool) -> bytes:
-    """Return the network as a serialised ONNX model, with int8 matrices where `quantise` says so.
+    """Return the graph that reads, as a serialised ONNX model, with int8 matrices where `quantise` says so.
 
     `weights` go by the names and shapes of `ModelSpec.shapes`. Raises `ModelError` where they don't fit the
     spec or hold a value that is not finite.
     """
-    return _Graph(_checked(weights, spec), spec, quantise).serialise()
+    return _ReadGraph(_checked(weights, spec), spec, quantise).serialise()
+
+
+def build_step_onnx(weights: Weights, spec: ModelSpec) -> bytes | None:
+    """Return the int8 graph that steps, as a serialised ONNX model, or None for a cell that has none.
+
+    Raises `ModelError` as `build_onnx` does.
+    """
+    weights = _checked(weights, spec)
+    return _StepGraph(weights, spec).serialise() if spec.flat_step else None
 
 
 def export_model(
@@ -97,6 +119,9 @@ def export_model(
         if not np.isfinite(array).all():
             raise ModelError(f"weight {key} is too large for fp16: train again with a smaller learning rate.")
     files = {WEIGHTS_FILE: to_safetensors(half), GRAPH_FILE: build_onnx(weights, spec, quantise=True)}
+    step_graph = build_step_onnx(weights, spec)
+    if step_graph is not None:
+        files[STEP_FILE] = step_graph
     config = {
         "format": FORMAT,
         "name": name,
@@ -118,30 +143,112 @@ def export_model(
     return out
 
 
+def renew_model(path: str | os.PathLike[str]) -> Path:
+    """Write the graphs of the model directory at `path` anew from its weights, all else as it is; return its path.
+
+    For a model of an older format. Raises `ModelError` where its weights can't be read, `OutputError` where nothing can
+    be written.
+    """
+    directory = Path(path).expanduser().resolve()
+    config, spec = read_config(directory)
+    weights, _ = load_weights(directory)
+    return export_model(
+        weights,
+        spec,
+        directory,
+        name=config["name"],
+        languages=config["languages"],
+        training=config["training"],
+        evaluation=config["evaluation"],
+        card=(directory / CARD_FILE).read_text(encoding="utf-8"),
+        force=True,
+    )
+
+
 # --- the graph ----------------------------------------------------------------------------------------------
 
 
 class _Graph:
-    """Collects the nodes and constants of one network."""
+    """Collects the nodes and constants of one graph."""
 
-    def __init__(self, weights: Weights, spec: ModelSpec, quantise: bool) -> None:
+    def __init__(self, weights: Weights, spec: ModelSpec) -> None:
         self._weights = {key: np.asarray(value, dtype=np.float32) for key, value in weights.items()}
         self._spec = spec
-        self._quantise = quantise
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+
+    def _model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> bytes:
+        graph = helper.make_graph(self._nodes, "charrnn", inputs, outputs, list(self._constants.values()))
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="lsp-charrnn")
+        return bytes(model.SerializeToString(deterministic=True))
+
+    def _int8(self, name: str, matrix: _Array, scale: _Scale) -> tuple[str, tuple[str, str]]:
+        """Add a matrix as int8; return its name, and the names of its scale and zero point."""
+        stored = _to_int8(matrix, scale)
+        zero = np.zeros(scale.shape, dtype=np.int8)
+        scales = self._constant(f"{name}.scale", scale), self._constant(f"{name}.zero_point", zero)
+        return self._constant(name, stored), scales
+
+    def _rounded(self, values: str, name: str) -> str:
+        """Add hidden states, which lie between -1 and 1, as uint8: 255 steps of 1 / 127."""
+        scale = self._constant("hidden_scale", np.array(1 / 127, dtype=np.float32))
+        zero = self._constant("hidden_zero_point", np.array(128, dtype=np.uint8))
+        return self._node("QuantizeLinear", [values, scale, zero], [f"{name}.rounded"])
+
+    def _product(self, values: str, name: str, matrix: _Array, scale: _Scale, bias: str, output: str) -> str:
+        """Add the product of `_rounded` values and a matrix [inputs, outputs], plus a bias; float32 [..., outputs]."""
+        stored, (scales, zero_points) = self._int8(name, matrix, scale)
+        inputs = [values, stored, "hidden_scale", scales, "hidden_zero_point", zero_points, bias]
+        return self._node("MatMulIntegerToFloat", inputs if bias else inputs[:-1], [output], domain=_CONTRIB)
+
+    def _constant(self, name: str, value: _Array) -> str:
+        """Add a constant, unless one of its name is there."""
+        if name not in self._constants:
+            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def _node(
+        self, operator: str, inputs: Sequence[str], outputs: list[str], *, domain: str = "", **attributes: Any
+    ) -> str:
+        """Add a node, and return the name of its first output."""
+        self._nodes.append(helper.make_node(operator, inputs, outputs, domain=domain, **attributes))
+        return outputs[0]
+
+
+class _ReadGraph(_Graph):
+    """Many symbols in many lanes; in float32, or with int8 matrices.
+
+    ONNX Runtime rounds what goes into an int8 product on a grid that holds the smallest and the largest number in it:
+    those of all symbols and lanes that share a call. So that this grid never moves, int8 graphs have two units more
+    in each layer, which always give 1 and -1, the limits of a hidden state, and two embedding dimensions more, which
+    are always the limits of all embeddings. No weight reads them. State and logits don't show them.
+    """
+
+    def __init__(self, weights: Weights, spec: ModelSpec, quantise: bool) -> None:
+        super().__init__(weights, spec)
+        self._quantise = quantise
+        self._anchored = quantise and spec.parts == 2
+        self._hidden = spec.hidden + (ANCHORS if self._anchored else 0)
 
     def serialise(self) -> bytes:
         spec = self._spec
         arrays = spec.layers * spec.parts
         before = [f"state.{index}" for index in range(arrays)]  # [1, lanes, hidden] each
         after = [f"new_state.{index}" for index in range(arrays)]
+        state, new_state = "state", "new_state"
+        if self._anchored:
+            state, new_state = self._with_anchors(), "anchored_new_state"
         if arrays == 1:
-            before, after = ["state"], ["new_state"]
+            before, after = [state], [new_state]
         else:
-            self._node("Split", ["state"], before, axis=0)
+            self._node("Split", [state], before, axis=0)
         self._constant("direction_axis", np.array([1], dtype=np.int64))
-        embedding = self._constant("embedding.weight", self._weights["embedding.weight"])
+        table = self._weights["embedding.weight"]
+        if self._anchored:
+            limits = np.broadcast_to([table.max(initial=0), table.min(initial=0)], (len(table), ANCHORS))
+            table = np.concatenate([table, limits.astype(np.float32)], axis=1)
+        embedding = self._constant("embedding.weight", table)
         self._node("Gather", [embedding, "symbols"], ["embedding"])
         values, outputs = "embedding", []  # [time, lanes, inputs]
         for layer in range(spec.layers):
@@ -149,30 +256,43 @@ class _Graph:
             self._layer(layer, values, before[at : at + spec.parts], after[at : at + spec.parts])
             values = f"layers.{layer}.output"
             outputs.append(values)
-        if spec.skip and len(outputs) > 1:
-            self._node("Concat", outputs, ["features"], axis=2)
-            values = "features"
+        if not (spec.skip and len(outputs) > 1):
+            outputs = [values]
+        time, end = self._constant("time_axis", _integers(0)), self._constant("end", _integers(_INT64_MAX))
+        wanted = [self._node("Slice", [name, "first", end, time], [f"{name}.wanted"]) for name in outputs]
+        values = wanted[0] if len(wanted) == 1 else self._node("Concat", wanted, ["features"], axis=2)
         self._output(values)
         if arrays > 1:
-            self._node("Concat", after, ["new_state"], axis=0)
+            self._node("Concat", after, [new_state], axis=0)
+        if self._anchored:
+            bounds = self._constant("zero", _integers(0)), self._constant("hidden", _integers(spec.hidden))
+            self._node("Slice", [new_state, *bounds, self._constant("unit_axis", _integers(2))], ["new_state"])
 
         state_shape: list[str | int | None] = [arrays, "lanes", spec.hidden]
-        graph = helper.make_graph(
-            self._nodes,
-            "charrnn",
+        return self._model(
             [
                 helper.make_tensor_value_info("symbols", TensorProto.INT64, ["time", "lanes"]),
+                helper.make_tensor_value_info("first", TensorProto.INT64, [1]),
                 helper.make_tensor_value_info("state", TensorProto.FLOAT, state_shape),
             ],
             [
-                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["time", "lanes", VOCABULARY]),
+                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["wanted", "lanes", VOCABULARY]),
                 helper.make_tensor_value_info("new_state", TensorProto.FLOAT, state_shape),
             ],
-            self._constants,
         )
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="lsp-charrnn")
-        return bytes(model.SerializeToString(deterministic=True))
+
+    def _with_anchors(self) -> str:
+        """Add the anchors' state to `state`: hidden 1 and -1, cell such that it stays so."""
+        spec = self._spec
+        widths = self._constant("anchor_padding", _integers(0, 0, 0, 0, 0, ANCHORS))
+        padded = self._node(
+            "Pad", ["state", widths, self._constant("one", np.array(1, dtype=np.float32))], ["padded_state"]
+        )
+        factors = np.ones((spec.layers, spec.parts, 1, self._hidden), dtype=np.float32)
+        factors[:, 0, :, spec.hidden :] = [1, -1]
+        factors[:, 1, :, spec.hidden :] = [_ANCHOR_CELL, -_ANCHOR_CELL]
+        state = self._constant("anchor_state", factors.reshape(-1, 1, self._hidden))
+        return self._node("Mul", [padded, state], ["anchored_state"])
 
     def _layer(self, layer: int, values: str, before: list[str], after: list[str]) -> None:
         spec, cell = self._spec, self._spec.cell
@@ -181,44 +301,64 @@ class _Graph:
         recurrent_weight = self._gates(f"{key}.recurrent_weight")  # [gates * hidden, hidden]
         bias = self._gates(f"{key}.bias")
         recurrent_bias = self._gates(f"{key}.recurrent_bias") if cell == "gru" else np.zeros_like(bias)
-        biases = self._constant(f"{key}.bias", np.concatenate([bias, recurrent_bias])[None])
         raw = f"{key}.raw_output"  # [time, 1, lanes, hidden]
         peephole = ""
         if cell == "peephole":
-            rows = self._weights[f"{key}.peephole"][[0, 2, 1]]  # ours i f o; ONNX i o f
+            rows = np.zeros((3, self._hidden), dtype=np.float32)
+            rows[:, : spec.hidden] = self._weights[f"{key}.peephole"][[0, 2, 1]]  # ours i f o; ONNX i o f
             peephole = self._constant(f"{key}.peephole", rows.reshape(1, -1))
-        attributes: dict[str, Any] = {"hidden_size": spec.hidden}
+        attributes: dict[str, Any] = {"hidden_size": self._hidden}
         if cell == "coupled":
             attributes["input_forget"] = 1
         if cell == "gru":
             attributes["linear_before_reset"] = 1  # the reset gate acts after the product, as in torch and cuDNN
 
-        if self._quantise and spec.parts == 2:
-            inputs, input_scale = self._int8(f"{key}.input_weight", input_weight.T[None], _one_scale(input_weight))
-            recurrent, recurrent_scale = self._int8(
-                f"{key}.recurrent_weight", recurrent_weight.T[None], _one_scale(recurrent_weight)
+        if self._anchored:
+            input_scale, recurrent_scale = _one_scale(input_weight), _one_scale(recurrent_weight)
+            input_weight, recurrent_weight = self._anchor(input_weight), self._anchor(recurrent_weight)
+            bias = self._anchor_bias(bias)
+            biases = self._constant(f"{key}.bias", np.concatenate([bias, np.zeros_like(bias)])[None])
+            inputs, input_scales = self._int8(f"{key}.input_weight", input_weight.T[None], input_scale)
+            recurrent, recurrent_scales = self._int8(
+                f"{key}.recurrent_weight", recurrent_weight.T[None], recurrent_scale
             )
             self._node(
                 "DynamicQuantizeLSTM",
-                [values, inputs, recurrent, biases, "", *before, peephole, *input_scale, *recurrent_scale],
+                [values, inputs, recurrent, biases, "", *before, peephole, *input_scales, *recurrent_scales],
                 [raw, *after],
                 domain=_CONTRIB,
                 **attributes,
             )
         else:
             operator = {"gru": "GRU", "rnn": "RNN"}.get(cell, "LSTM")
+            biases = self._constant(f"{key}.bias", np.concatenate([bias, recurrent_bias])[None])
             inputs = self._matrix(f"{key}.input_weight", input_weight[None])
             recurrent = self._matrix(f"{key}.recurrent_weight", recurrent_weight[None])
             arguments = [values, inputs, recurrent, biases, "", *before]
             self._node(operator, [*arguments, peephole] if peephole else arguments, [raw, *after], **attributes)
         self._node("Squeeze", [raw, "direction_axis"], [f"{key}.output"])
 
+    def _anchor(self, matrix: _Array) -> _Array:
+        """Return [gates * hidden, inputs] with rows for the anchors in each gate and columns for those below: zeros."""
+        blocks = matrix.reshape(4, self._spec.hidden, -1)
+        padded = np.pad(blocks, ((0, 0), (0, ANCHORS), (0, ANCHORS)))
+        return padded.reshape(4 * self._hidden, -1)
+
+    def _anchor_bias(self, bias: _Array) -> _Array:
+        """Return [gates * hidden] with that of the anchors: nothing comes in, all is kept, and all goes out."""
+        padded = np.pad(bias.reshape(4, -1), ((0, 0), (0, ANCHORS)))
+        padded[:, -ANCHORS:] = np.array([-_SATURATED, _SATURATED, _SATURATED, 0])[:, None]  # ONNX's order: i o f c
+        return padded.reshape(-1)
+
     def _output(self, values: str) -> None:
         weight = self._weights["output.weight"].T  # [output_inputs, 256]
         bias = self._constant("output.bias", self._weights["output.bias"])
         if self._quantise:
-            matrix, scale = self._int8("output.weight", weight, _scale_of_each(weight, axis=0))
-            self._node("DynamicQuantizeMatMul", [values, matrix, *scale, bias], ["logits"], domain=_CONTRIB)
+            scale = _scale_of_each(weight, axis=0)
+            if self._anchored:
+                blocks = weight.reshape(-1, self._spec.hidden, VOCABULARY)  # one for each layer that it reads
+                weight = np.pad(blocks, ((0, 0), (0, ANCHORS), (0, 0))).reshape(-1, VOCABULARY)
+            self._product(self._rounded(values, "features"), "output.weight", weight, scale, bias, "logits")
         else:
             self._node("MatMul", [values, self._constant("output.weight", weight)], ["product"])
             self._node("Add", ["product", bias], ["logits"])
@@ -240,21 +380,86 @@ class _Graph:
         self._node("Mul", [f"{name}.unscaled", self._constant(f"{name}.scale", scale)], [f"{name}.float"])
         return f"{name}.float"
 
-    def _int8(self, name: str, matrix: _Array, scale: _Scale) -> tuple[str, tuple[str, str]]:
-        """Add a matrix as int8; return its name, and the names of its scale and zero point."""
-        stored = _to_int8(matrix, scale)
-        zero = np.zeros(scale.shape, dtype=np.int8)
-        scales = self._constant(f"{name}.scale", scale), self._constant(f"{name}.zero_point", zero)
-        return self._constant(name, stored), scales
 
-    def _constant(self, name: str, value: _Array) -> str:
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+class _StepGraph(_Graph):
+    """One symbol in each lane, with int8 matrices, for the LSTM family: its gates written out."""
 
-    def _node(
-        self, operator: str, inputs: list[str], outputs: list[str], *, domain: str = "", **attributes: Any
-    ) -> None:
-        self._nodes.append(helper.make_node(operator, inputs, outputs, domain=domain, **attributes))
+    def serialise(self) -> bytes:
+        spec = self._spec
+        arrays = spec.layers * spec.parts
+        rounded: list[str] = []  # new hidden states, uint8 [lanes, hidden]
+        for layer in range(spec.layers):
+            key = f"layers.{layer}"
+            hidden, cell = (f"state.{layer * spec.parts + part}" for part in range(2))
+            before = self._rounded(hidden, f"{key}.hidden")
+            recurrent = self._weights[f"{key}.recurrent_weight"]
+            if layer == 0:
+                scale = _one_scale(recurrent)
+                name = f"{key}.recurrent_weight"
+                product = self._product(before, name, recurrent.T, scale, "", f"{key}.product")
+                sums = self._node("Add", [product, self._table()], [f"{key}.sums"])
+            else:
+                both = self._node("Concat", [rounded[-1], before], [f"{key}.inputs"], axis=1)
+                matrix = np.concatenate([self._weights[f"{key}.input_weight"], recurrent], axis=1)
+                bias = self._constant(f"{key}.bias", self._weights[f"{key}.bias"])
+                sums = self._product(both, f"{key}.weight", matrix.T, _one_scale(matrix), bias, f"{key}.sums")
+            new_hidden = self._gates(layer, sums, cell)
+            rounded.append(self._rounded(new_hidden, f"{key}.new_hidden"))
+        features = rounded[-1]
+        if spec.skip and spec.layers > 1:
+            features = self._node("Concat", rounded, ["features"], axis=1)
+        matrix = self._weights["output.weight"].T  # [output_inputs, 256]
+        bias = self._constant("output.bias", self._weights["output.bias"])
+        self._product(features, "output.weight", matrix, _scale_of_each(matrix, axis=0), bias, "logits")
+
+        shape: list[str | int | None] = ["lanes", spec.hidden]
+        return self._model(
+            [helper.make_tensor_value_info("symbols", TensorProto.INT64, ["lanes"])]
+            + [helper.make_tensor_value_info(f"state.{at}", TensorProto.FLOAT, shape) for at in range(arrays)],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["lanes", VOCABULARY])]
+            + [helper.make_tensor_value_info(f"new_state.{at}", TensorProto.FLOAT, shape) for at in range(arrays)],
+        )
+
+    def _table(self) -> str:
+        """Add what the first layer makes of each symbol, a look-up [256, gates * hidden]; return that of `symbols`.
+
+        ONNX Runtime multiplies it out when the model is loaded: in the file it would be four times as large.
+        """
+        matrix = self._constant("layers.0.input_weight", self._weights["layers.0.input_weight"].T)
+        self._node("MatMul", [self._constant("embedding.weight", self._weights["embedding.weight"]), matrix], ["table"])
+        bias = self._constant("layers.0.bias", self._weights["layers.0.bias"])
+        self._node("Add", ["table", bias], ["biased_table"])
+        return self._node("Gather", ["biased_table", "symbols"], ["layers.0.inputs"])
+
+    def _gates(self, layer: int, sums: str, cell: str) -> str:
+        """Add the gates of a layer from their `sums` [lanes, gates * hidden]; return the new hidden state."""
+        kind, key = self._spec.cell, f"layers.{layer}"
+        names = ("i", "g", "o") if kind == "coupled" else ("i", "f", "g", "o")
+        self._node("Split", [sums], [f"{key}.{name}.sum" for name in names], axis=1)
+        new_hidden, new_cell = (f"new_state.{layer * 2 + part}" for part in range(2))
+
+        def gate(name: str, cell: str) -> str:
+            value, operator = f"{key}.{name}.sum", "Tanh" if name == "g" else "Sigmoid"
+            if kind == "peephole" and name != "g":
+                row = self._weights[f"{key}.peephole"]["ifo".index(name)]
+                seen = self._node("Mul", [cell, self._constant(f"{key}.{name}.peephole", row)], [f"{key}.{name}.seen"])
+                value = self._node("Add", [value, seen], [f"{key}.{name}.with_cell"])
+            return self._node(operator, [value], [f"{key}.{name}"])
+
+        i, g = gate("i", cell), gate("g", cell)
+        if kind == "coupled":  # c' = c + i * (g - c), which is (1 - i) * c + i * g
+            missing = self._node("Sub", [g, cell], [f"{key}.missing"])
+            kept, added = cell, self._node("Mul", [i, missing], [f"{key}.added"])
+        else:
+            kept = self._node("Mul", [gate("f", cell), cell], [f"{key}.kept"])
+            added = self._node("Mul", [i, g], [f"{key}.added"])
+        self._node("Add", [kept, added], [new_cell])
+        squashed = self._node("Tanh", [new_cell], [f"{key}.squashed"])
+        return self._node("Mul", [gate("o", new_cell), squashed], [new_hidden])
+
+
+def _integers(*values: int) -> npt.NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
 
 
 def _to_int8(matrix: _Array, scale: _Scale) -> npt.NDArray[np.int8]:

@@ -34,18 +34,22 @@ class ScriptedModel(Model):
         self._known: dict[bytes, npt.NDArray[np.float32]] = {}
 
     def step(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
-        logits, after = self._run(symbols, state)
+        logits, after = self._step(symbols, state)
         self.steps.append([text_of(lane).rpartition(ORIGIN)[2] for lane in after[0, 0]])
         return logits, after
 
     def read(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
-        self.symbols_read += symbols.shape[0]
+        self.symbols_read += symbols.size
         logits = np.empty((*symbols.shape, 256), dtype=np.float32)
         for at, row in enumerate(symbols):
-            logits[at], state = self._run(row, state)
+            logits[at], state = self._step(row, state)
         return logits, state
 
-    def _run(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
+    def advance(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
+        logits, state = self.read(symbols, state)
+        return logits[-1], state
+
+    def _step(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
         self.on_run()
         assert state.dtype == np.float32  # what the real model asks for
         assert state.flags.c_contiguous
@@ -119,8 +123,14 @@ class CountingModel(Model):
     def read(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
         self.on_run()
         self.calls += 1
-        self.symbols_read += symbols.shape[0]
+        self.symbols_read += symbols.size
         return self._model.read(symbols, state)
+
+    def advance(self, symbols: Symbols, state: State) -> tuple[Logits, State]:
+        self.on_run()
+        self.calls += 1
+        self.symbols_read += symbols.size
+        return self._model.advance(symbols, state)
 
 
 def random_weights(spec: ModelSpec, seed: int = 0) -> dict[str, npt.NDArray[np.floating[Any]]]:

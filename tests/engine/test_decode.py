@@ -14,8 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_model import ScriptedModel, by_text, learned, random_weights, turns_true_after
 
-from lsp_charrnn.engine.decode import GOES_ON, HORIZON, TOP_K, Candidate, DecodeOptions, decode, distinct, keys_of
-from lsp_charrnn.engine.stream import Snapshot, Stream
+from lsp_charrnn.engine.decode import (
+    GOES_ON,
+    HORIZON,
+    TOP_K,
+    Candidate,
+    DecodeOptions,
+    Decoding,
+    decode,
+    distinct,
+    keys_of,
+)
+from lsp_charrnn.engine.stream import Snapshot
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.text.symbols import UTF8_ALLOWED, header, to_symbols, utf8_start_state
@@ -30,14 +40,15 @@ def options(**changes: float | bool) -> DecodeOptions:
 
 
 def start_of(model: Model, before: bytes = b"") -> Snapshot:
-    return Stream(model, header("a.py")).at(before, len(before))
+    logits, state = model.read(to_symbols(header("a.py") + before)[:, None], model.initial_state())
+    return Snapshot(len(before), state, logits[-1, 0])
 
 
 def decoded(model: Model, *, seed: int = 0, before: bytes = b"", **changes: float | bool) -> list[Candidate]:
     start = start_of(model, before)
     if isinstance(model, ScriptedModel):
         model.steps.clear()
-    return decode(model, start, options(**changes), seed=seed)
+    return decode(model, start, options(**changes), seed=seed).candidates
 
 
 def scattered(*, temperature: float = 1.5) -> ScriptedModel:
@@ -112,6 +123,13 @@ def test_at_temperature_0_it_is_beam_search() -> None:
         beam = [greedy, *sorted(children[1:], key=lambda child: -child[0])[: lanes - 1]]
         assert step[0] == greedy[1]
         assert set(step) == {text for _, text in beam}
+
+
+def test_a_temperature_next_to_0_is_0() -> None:
+    model = scattered()
+    beam = decoded(model, lanes=5, temperature=0.0, max_chars=12)
+    assert decoded(model, lanes=5, temperature=1e-310, max_chars=12) == beam
+    assert all(len(lanes) == 5 for lanes in model.steps)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
@@ -191,7 +209,7 @@ def test_as_many_symbols_as_lanes_are_not_all_that_is_sampled() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_every_candidate_is_text_that_ends_well(model: Model, seed: int) -> None:
     start = start_of(model, b"x = ")
-    found = decode(model, start, options(lanes=6, temperature=1.0, max_chars=24), seed=seed)
+    found = decode(model, start, options(lanes=6, temperature=1.0, max_chars=24), seed=seed).candidates
     assert found
     for candidate in found:
         text = candidate.text.decode("utf-8")  # valid, or raises
@@ -336,7 +354,7 @@ def test_distinct_keeps_the_better_of_two_on_one_path() -> None:
 # --- limits
 
 
-def with_clock(model: ScriptedModel, *, step_ms: float, budget_ms: float) -> list[Candidate]:
+def with_clock(model: ScriptedModel, *, step_ms: float, budget_ms: float) -> Decoding:
     now = 0.0
 
     def tick() -> None:
@@ -355,7 +373,7 @@ def with_clock(model: ScriptedModel, *, step_ms: float, budget_ms: float) -> lis
 @pytest.mark.parametrize(("budget_ms", "steps"), [(45, 5), (5, 1), (74, 8)])
 def test_the_budget_ends_it_with_what_is_ready(budget_ms: float, steps: int) -> None:
     model = ScriptedModel(by_text({}, {"+": 0.99, "(": 0.01}))
-    found = with_clock(model, step_ms=10, budget_ms=budget_ms)
+    found = with_clock(model, step_ms=10, budget_ms=budget_ms).candidates
     assert len(model.steps) == steps
     assert found[0].text == b"+" * steps
 
@@ -365,7 +383,7 @@ def test_cancelling_ends_it_within_a_step() -> None:
     for looks in range(4):
         start = start_of(model)
         model.steps.clear()
-        found = decode(model, start, options(lanes=2), cancelled=turns_true_after(looks))
+        found = decode(model, start, options(lanes=2), cancelled=turns_true_after(looks)).candidates
         assert len(model.steps) == looks
         assert [c.text for c in found][:1] == ([b"+" * looks] if looks else [])
 
@@ -375,3 +393,141 @@ def test_equal_arguments_give_equal_answers() -> None:
     ask: Callable[[int], list[Candidate]] = lambda seed: decoded(model, seed=seed, temperature=1.0, max_chars=16)  # noqa: E731
     assert ask(7) == ask(7)
     assert len({tuple(c.text for c in ask(seed)) for seed in range(5)}) > 1
+
+
+# --- what is looked up rather than computed
+
+
+@pytest.mark.parametrize("single_line", [False, True])
+def test_no_lane_holds_what_nobody_types(single_line: bool) -> None:
+    """At a top-p of 1 nothing but the rules leaves a symbol out, however few may follow (16 after F4)."""
+    model = ScriptedModel(lambda text: {0xF4: 0.2, 0xE0: 0.2, 0xC3: 0.1, 0x0D: 0.2, 0x07: 0.1, 0xF8: 0.1, 0x0A: 0.1})
+    for temperature in (0.0, 1.0):
+        decoded(model, lanes=40, temperature=temperature, top_p=1.0, max_chars=6, single_line=single_line)
+        for text in (text for lanes in model.steps for text in lanes):
+            text.decode("utf-8", errors="strict" if utf8_start_state(text) == 0 else "ignore")
+            assert all(UTF8_ALLOWED[utf8_start_state(text[:at]), byte] for at, byte in enumerate(text))
+            assert all(byte >= 0x20 or byte in b"\t\n\f" for byte in text)
+            assert not (single_line and b"\n" in text)
+
+
+@given(st.lists(st.sampled_from(["a", "_", " ", "  ", "\t", "\n", "\f", "é", "中", "😀", "(", "9"]), max_size=8))
+def test_keys_and_ends_are_those_of_the_text(pieces: list[str]) -> None:
+    text = "".join(pieces).encode()
+    model = learned("?" + text.decode() + "(" * 20, order=64)  # so that all before decides what follows
+    best: list[tuple[bytes, float]] = []  # so far: what is certain is the better the longer
+    for length in range(1, len(text) + 1):
+        made, following = text[:length], (text + b"(")[length]
+        if (
+            utf8_start_state(made) == 0
+            and not made.endswith((b"\n", b"\t", b"\n ", b"\t ", b"  "))
+            and not (made[-1] in WORD and following in WORD)
+        ):
+            best = [(made, keys_of(made))]
+        found = decoded(model, before=b"?", lanes=1, max_chars=length)
+        assert [(c.text, c.keys) for c in found] == best
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_forbidden_symbol_may_be_likelier_by_any_amount(temperature: float) -> None:
+    """The end of the document, say, by more than a float32's exponential holds."""
+    model = ScriptedModel(by_text({}, {"+": 0.9, "(": 0.1}))
+    certain = model.logits
+
+    def shifted(text: bytes) -> np.ndarray:  # type: ignore[type-arg]
+        logits = certain(text).copy()
+        logits[0xF8] = 300.0
+        return logits
+
+    model.logits = shifted  # type: ignore[method-assign]
+    found = decoded(model, lanes=3, temperature=temperature, max_chars=4)
+    assert len(model.steps) >= 1
+    assert all(math.isfinite(c.log_probability) and c.probability < 1e-30 for c in found)
+
+
+# --- paths
+
+
+def along(model: Model, start: Snapshot, text: bytes) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """The states [layers, parts, len(text), hidden] and logits after each symbol, read one after another."""
+    state, states, rows = start.state, [], []
+    for symbol in to_symbols(text):
+        logits, state = model.step(np.array([symbol]), state)
+        states.append(state[:, :, 0])
+        rows.append(logits[0])
+    return np.stack(states, axis=2), np.stack(rows)
+
+
+def assert_paths(model: Model, start: Snapshot, found: Decoding, *, tolerance: float = 0.0) -> None:
+    """Every beginning of every candidate has the path that reading it gives."""
+    for candidate in found.candidates:
+        states, logits = along(model, start, candidate.text)
+        for length in range(1, len(candidate.text) + 1):
+            path = found.path(candidate.text[:length])
+            assert path is not None
+            assert path.states.dtype == path.logits.dtype == np.float32
+            assert path.states.flags.c_contiguous
+            assert path.states.flags.owndata
+            assert path.logits.flags.c_contiguous
+            assert path.logits.flags.owndata
+            np.testing.assert_allclose(path.states, states[:, :, :length], rtol=0, atol=tolerance)
+            np.testing.assert_allclose(path.logits, logits[:length], rtol=0, atol=tolerance)
+
+
+@functools.cache
+def int8_model() -> Model:
+    spec = ModelSpec(layers=2, hidden=32, embedding=16)
+    return Model(build_onnx(random_weights(spec), spec, quantise=True), spec)
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 8])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_path_is_what_reading_the_text_gives(lanes: int, temperature: float) -> None:
+    for model, tolerance in ((tiny_model(), 1e-5), (int8_model(), 0.05)):
+        start = start_of(model, b"x = ")
+        found = decode(model, start, options(lanes=lanes, temperature=temperature, max_chars=24), seed=3)
+        assert found.candidates
+        assert_paths(model, start, found, tolerance=tolerance)
+
+
+def test_a_path_of_a_scripted_model_is_exact() -> None:
+    model = scattered()
+    start = start_of(model)
+    for seed in range(4):
+        found = decode(model, start, options(lanes=6, temperature=1.0, max_chars=20), seed=seed)
+        assert len(found.candidates) > 1
+        assert_paths(model, start, found)
+
+
+def test_a_text_that_no_lane_went_along_has_no_path() -> None:
+    model = learned("print(value)\n")
+    found = decode(model, start_of(model, b"print("), options(lanes=2, max_chars=6))
+    assert found.path(b"value)") is not None
+    assert found.path(b"value)\n") is None  # further than it was looked
+    assert found.path(b"valve") is None
+    assert found.path(b"alue)") is None
+    nothing = found.path(b"")
+    assert nothing is not None
+    assert nothing.states.shape[2] == len(nothing.logits) == 0
+
+
+@pytest.mark.parametrize("looks", [0, 1, 3])
+def test_a_decoding_cut_short_has_the_paths_it_went(looks: int) -> None:
+    model = ScriptedModel(by_text({}, {"+": 0.99, "(": 0.01}))
+    start = start_of(model)
+    found = decode(model, start, options(lanes=2), cancelled=turns_true_after(looks))
+    assert_paths(model, start, found)
+    assert (found.path(b"+" * looks) is None) == (found.path(b"+" * (looks + 1)) is not None)
+    assert found.path(b"+" * (looks + 1)) is None
+    hurried = with_clock(model, step_ms=10, budget_ms=25)
+    assert [c.text for c in hurried.candidates][:1] == [b"+++"]
+    assert_paths(model, start, hurried)
+
+
+def test_a_path_keeps_nothing_else_alive() -> None:
+    model = tiny_model()
+    found = decode(model, start_of(model), options(lanes=8, temperature=1.0, max_chars=24))
+    path = found.path(found.candidates[0].text)
+    assert path is not None
+    assert path.states.base is None
+    assert path.logits.base is None

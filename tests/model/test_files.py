@@ -19,9 +19,10 @@ from lsp_charrnn.model import files
 from lsp_charrnn.model.files import find_model, list_models, load_model, load_weights, model_for_language, verify_model
 from lsp_charrnn.model.graph import read_graph
 from lsp_charrnn.model.spec import ModelSpec
-from lsp_charrnn.train.export import export_model
+from lsp_charrnn.train.export import export_model, renew_model
 
 SPEC = ModelSpec(hidden=16, embedding=8)
+GRAPHS = ["model.onnx", "step.onnx"]
 
 
 def write_model(out: Path, languages: tuple[str, ...] = ("python",), seed: int = 0) -> Path:
@@ -49,10 +50,10 @@ def replace_file(directory: Path, name: str, data: bytes) -> None:
     change_config(directory, files={**config["files"], name: hashlib.sha256(data).hexdigest()})
 
 
-def change_graph(directory: Path, change: Callable[[onnx.ModelProto], object]) -> None:
-    graph = onnx.load_from_string((directory / "model.onnx").read_bytes())
+def change_graph(directory: Path, name: str, change: Callable[[onnx.ModelProto], object]) -> None:
+    graph = onnx.load_from_string((directory / name).read_bytes())
     change(graph)
-    replace_file(directory, "model.onnx", graph.SerializeToString())
+    replace_file(directory, name, graph.SerializeToString())
 
 
 def refused(directory: Path, message: str) -> None:
@@ -77,7 +78,7 @@ def test_load(model: Path) -> None:
     loaded = load_model(model)
     assert loaded.name == "tiny"
     assert loaded.spec == SPEC
-    matrices = 64 * (8 + 16 + 16 + 16) + 256 * 32
+    matrices = 64 * (16 + 16 + 16) + 256 * 32  # what layer 0 makes of its inputs is looked up
     assert matrices < loaded.size_bytes < matrices + 4 * (2 * 128 + 2 * 256) + 500  # biases, scales, zero points
 
 
@@ -125,8 +126,25 @@ def test_config_that_is_endless(model: Path) -> None:
 
 
 def test_newer_format(model: Path) -> None:
-    change_config(model, format=2)
-    refused(model, "format 2, newer than the 1 that this version reads: upgrade lsp-charrnn")
+    change_config(model, format=3)
+    refused(model, "format 3, newer than the 2 that this version reads: upgrade lsp-charrnn")
+
+
+def test_older_format(model: Path) -> None:
+    """Its graph is refused, its weights are as good as ever, and from them the graphs can be written anew."""
+    (model / "step.onnx").unlink()
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    change_config(
+        model, format=1, files={name: config["files"][name] for name in ("weights.safetensors", "model.onnx")}
+    )
+    refused(model, "format 1, whose graph this version no longer runs: write it anew from the weights with")
+    weights, spec = load_weights(model)
+    assert spec == SPEC
+    assert {name: value.shape for name, value in weights.items()} == SPEC.shapes()
+    renew_model(model)
+    assert all(check.ok for check in verify_model(model))
+    assert load_model(model).name == "tiny"
+    assert (model / "README.md").read_text("utf-8") == "# card\n"
 
 
 def test_other_symbols(model: Path) -> None:
@@ -155,13 +173,13 @@ def test_config_with_a_bad_entry(model: Path, changes: dict[str, object], messag
 # --- damaged -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx", "step.onnx"])
 def test_missing_file(model: Path, name: str) -> None:
     (model / name).unlink()
     refused(model, f"{name} is missing: copy or download the model again")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx", "step.onnx"])
 def test_directory_in_place_of_a_file(model: Path, name: str) -> None:
     (model / name).unlink()
     (model / name).mkdir()
@@ -174,10 +192,11 @@ def test_truncated_weights(model: Path, size: int) -> None:
     refused(model, r"weights.safetensors is (truncated|damaged)")
 
 
+@pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("size", [0, 4, 100, 5000, -1])
-def test_truncated_graph(model: Path, size: int) -> None:
-    cut(model / "model.onnx", size)
-    refused(model, r"model.onnx is truncated or not ONNX")
+def test_truncated_graph(model: Path, name: str, size: int) -> None:
+    cut(model / name, size)
+    refused(model, rf"{name} is truncated or not ONNX")
 
 
 def test_weights_with_a_tail(model: Path) -> None:
@@ -186,7 +205,7 @@ def test_weights_with_a_tail(model: Path) -> None:
     refused(model, "too long")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx", "step.onnx"])
 def test_one_changed_bit(model: Path, name: str) -> None:
     data = bytearray((model / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -213,56 +232,65 @@ def test_weights_of_another_type(model: Path) -> None:
     refused(model, "numbers of type I16")
 
 
-def test_model_of_another_spec(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", GRAPHS)
+def test_model_of_another_spec(model: Path, tmp_path: Path, name: str) -> None:
     """The graph of one network under the weights of another, with hashes that fit."""
     other = ModelSpec(hidden=24, embedding=8)
     weights = {name: np.zeros(shape, np.float32) for name, shape in other.shapes().items()}
     facts: dict[str, Any] = {"training": {}, "evaluation": {}, "card": ""}
     path = export_model(weights, other, tmp_path / "other", name="other", languages=[], **facts)
-    replace_file(model, "model.onnx", (path / "model.onnx").read_bytes())
-    refused(model, "does not hold output.weight as a 2×16 lstm has it")
+    replace_file(model, name, (path / name).read_bytes())
+    refused(model, f"{name} does not hold output.weight as a 2×16 lstm has it")
 
 
 # --- graphs that ask for more than they may --------------------------------------------------------------------------
 
 
-def test_graph_that_is_something_else(model: Path) -> None:
-    replace_file(model, "model.onnx", b"GIF89a" * 1000)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_that_is_something_else(model: Path, name: str) -> None:
+    replace_file(model, name, b"GIF89a" * 1000)
     refused(model, "truncated or not ONNX")
 
 
-def test_graph_with_a_foreign_operator(model: Path) -> None:
-    change_graph(model, lambda graph: graph.graph.node.append(helper.make_node("Run", ["a"], ["b"], domain="evil")))
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_with_a_foreign_operator(model: Path, name: str) -> None:
+    change_graph(
+        model, name, lambda graph: graph.graph.node.append(helper.make_node("Run", ["a"], ["b"], domain="evil"))
+    )
     refused(model, "uses evil.Run, which no model of ours does")
 
 
-def test_graph_with_a_subgraph(model: Path) -> None:
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_with_a_subgraph(model: Path, name: str) -> None:
     def add_body(graph: onnx.ModelProto) -> None:
         body = helper.make_graph([], "body", [], [])
         graph.graph.node.append(helper.make_node("Add", ["a", "b"], ["c"], body=body))
 
-    change_graph(model, add_body)
+    change_graph(model, name, add_body)
     refused(model, "uses subgraphs")
 
 
-def test_graph_with_external_weights(model: Path) -> None:
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_with_external_weights(model: Path, name: str) -> None:
     def send_outside(graph: onnx.ModelProto) -> None:
         constant = graph.graph.initializer[0]
         constant.ClearField("raw_data")
         constant.data_location = TensorProto.EXTERNAL
         constant.external_data.add(key="location", value="/etc/passwd")
 
-    change_graph(model, send_outside)
+    change_graph(model, name, send_outside)
     refused(model, "refers to other files")
 
 
-def test_graph_that_makes_no_sense(model: Path) -> None:
-    change_graph(model, lambda graph: graph.graph.node.pop())
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_that_makes_no_sense(model: Path, name: str) -> None:
+    change_graph(model, name, lambda graph: graph.graph.node.pop())
     refused(model, "ONNX Runtime .* refuses the graph")
 
 
-def test_graph_is_read_as_onnx_reads_it(model: Path) -> None:
-    data = (model / "model.onnx").read_bytes()
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_is_read_as_onnx_reads_it(model: Path, name: str) -> None:
+    data = (model / name).read_bytes()
     graph = onnx.load_from_string(data).graph
     contents = read_graph(data)
     assert {(node.domain, node.op_type) for node in graph.node} == contents.operators
@@ -344,7 +372,7 @@ def test_a_language_that_no_model_knows(places: tuple[Path, Path]) -> None:
 
 def test_a_broken_model_is_listed_with_its_problem(places: tuple[Path, Path]) -> None:
     path = write_model(places[0] / "python")
-    change_config(path, format=2)
+    change_config(path, format=3)
     (info,) = list_models()
     assert info.name == "python"
     assert "newer" in info.problem

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from lsp_charrnn.config import Settings
-from lsp_charrnn.engine.session import Answer, Completion
+from lsp_charrnn.engine.session import Answer, Completion, Reading
 from lsp_charrnn.errors import DocumentNotOpenError, ModelError
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.server.app import serve_stdio, serve_tcp, serve_ws
@@ -36,6 +36,7 @@ class FakeSession:
         self.asked = 0
         self.cancelled = 0
         self.advanced = 0
+        self.around: list[str] = []  # the documents whose surroundings were read
         self.lock = threading.Lock()
         self.documents: dict[str, tuple[Document, str, str]] = {}
 
@@ -93,6 +94,13 @@ class FakeSession:
     def advance(self, uri: str, *, cancelled: Callable[[], bool] = never) -> None:
         assert threading.current_thread().name == "model"
         self.advanced += 1
+
+    def read_around(self, uri: str, *, cancelled: Callable[[], bool] = never) -> None:
+        assert threading.current_thread().name == "model"
+        self.around.append(uri)
+
+    def reading(self, uri: str) -> Reading:
+        return Reading(refined=self.advanced > 0, settled=uri in self.around)
 
     def _entry(self, uri: str) -> tuple[Document, str, str]:
         if uri not in self.documents:

@@ -11,6 +11,7 @@ import pytest
 from wire import COMPLETION, INLINE, INLINE_CLIENT, URI, Wire, at, connected, insert, span
 
 from lsp_charrnn.config import Settings
+from lsp_charrnn.server import app
 
 pytestmark = pytest.mark.asyncio
 
@@ -315,6 +316,31 @@ async def test_an_edit_is_read_ahead() -> None:
         assert wire.session.advanced == before + 1
 
 
+async def test_what_is_around_the_cursor_is_read_once_the_user_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "QUIET", 0.15)
+    monkeypatch.setattr(app, "ANSWERED", 0.0)
+    other = "file:///project/src/b.py"
+    async with connected() as wire:
+        wire.open("x")
+        for column in range(1, 5):
+            await asyncio.sleep(0.05)
+            wire.receive(wire.changed(insert(0, column, "y")))
+        assert wire.session.around == []  # each key puts it off
+        await asyncio.sleep(0.3)
+        await wire.settled()
+        assert wire.session.around == [URI]
+        await wire.ask(INLINE, at(0, 2))  # a completion at a place where no key was typed
+        await asyncio.sleep(0.3)
+        await wire.settled()
+        assert wire.session.around == [URI, URI]
+        await asyncio.sleep(0.3)
+        assert wire.session.around == [URI, URI]  # and that is all
+        wire.open("x", uri=other)
+        wire.receive({"method": "textDocument/didClose", "params": {"textDocument": {"uri": other}}})
+        await asyncio.sleep(0.3)
+        assert wire.session.around == [URI, URI]
+
+
 # --- the popup's selection ----------------------------------------------------------------------------------
 
 
@@ -558,8 +584,25 @@ async def test_status_says_what_is_off_and_why() -> None:
 
         assert (await status())["state"] == "idle"
         assert "disabledGlobs" in (await status(URI))["off"]
+        assert "refined" not in await status(URI)
         assert "keys or passwords" in (await status("file:///project/.env"))["off"]
         json.dumps(await status())
+
+
+async def test_status_says_how_far_the_reading_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "QUIET", 0.1)
+    async with connected() as wire:
+
+        async def reading() -> tuple[Any, Any, Any]:
+            found = await wire.ask("workspace/executeCommand", {"command": "lspCharrnn.status", "arguments": [URI]})
+            return found["off"], found["refined"], found["settled"]
+
+        wire.open("pri")
+        await wire.settled()
+        assert await reading() == (None, True, False)
+        await asyncio.sleep(0.2)
+        await wire.settled()
+        assert await reading() == (None, True, True)
 
 
 async def test_an_unknown_command_is_refused() -> None:

@@ -222,6 +222,66 @@ async def test_a_burst_of_keys_is_answered_and_the_last_answer_is_right(client: 
     editor.close()
 
 
+LINE = "    value = function(argument, 12345)\n"
+MINIFIED = "var a=function(b,c){return b?c[b]:null};" * 25_000
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        pytest.param(LINE * 280_000, 140_000, 0, id="10 MB"),
+        pytest.param("x" * 1_000_000, 0, 500_000, id="one line of 1 MB"),
+        pytest.param("é😀" * 170_000, 0, 300_000, id="one line of 1 MB, not ASCII"),
+        pytest.param("y = 1\n" * 100_000, 99_999, 5, id="100,000 lines"),
+        pytest.param(MINIFIED, 0, len(MINIFIED) // 2, id="minified JavaScript"),
+        pytest.param("\n" * 300_000, 150_000, 0, id="empty lines"),
+        pytest.param("\r\n\u2028\f" * 100_000, 50_000, 1, id="odd line ends"),
+    ],
+)
+async def test_large_and_odd_files(client: LanguageClient, text: str, line: int, column: int) -> None:
+    """What is typed in the middle is completed, and what is deleted again, and at either end."""
+    editor = Editor(client, text)
+    editor.insert(line, column, " qu")
+    assert await editor.ghost(line, column + 3) == "quartz(x)"
+    for length in range(1, 4):
+        editor.insert(line, column + 2 + length, "art"[length - 1])
+        assert await editor.ghost(line, column + 3 + length) == "quartz(x)"
+    editor.insert(0, 0, "q")
+    assert await editor.ghost(0, 1) == "quartz(x)"
+    editor.change(types.TextDocumentContentChangeWholeDocument(text + "\nq"))  # all at once, and nearly the same
+    last = len(re.split("\r\n|\n", text))
+    assert await editor.ghost(last, 1) == "quartz(x)"
+    editor.close()
+
+
+async def test_a_replacement_in_a_thousand_places_and_its_undo(client: LanguageClient) -> None:
+    lines = 2_000
+    editor = Editor(client, LINE * lines + "q")
+
+    def everywhere(end: int, new: str) -> list[types.TextDocumentContentChangeEvent]:
+        return [
+            types.TextDocumentContentChangePartial(types.Range(types.Position(line, 4), types.Position(line, end)), new)
+            for line in reversed(range(0, lines, 2))
+        ]
+
+    editor.change(*everywhere(9, "result"))
+    assert await editor.ghost(lines, 1) == "quartz(x)"
+    editor.change(*everywhere(10, "value"))
+    editor.insert(lines - 1, 4, "qu")
+    assert await editor.ghost(lines - 1, 6) == "quartz(x)"
+    editor.close()
+
+
+async def test_fifty_open_documents(client: LanguageClient) -> None:
+    editors = [Editor(client, LINE * 1000, uri=f"file:///project/{number}.py") for number in range(50)]
+    for editor in editors:
+        editor.insert(500, 0, "q")
+    answers = await asyncio.gather(*(editor.ghost(500, 1) for editor in editors))
+    assert answers == ["quartz(x)"] * 50
+    for editor in editors:
+        editor.close()
+
+
 async def test_cancelling_while_others_wait(client: LanguageClient) -> None:
     editor = Editor(client, "q")
     params = client.protocol._converter.structure(at(0, 1, uri=URI), types.InlineCompletionParams)

@@ -41,7 +41,7 @@ class Blocker:
         return "done"
 
 
-def test_the_urgent_goes_first_and_equals_in_order(worker: Worker) -> None:
+def test_the_urgent_goes_first_and_of_the_background_the_newest(worker: Worker) -> None:
     order: list[str] = []
 
     def note(name: str, _: Callable[[], bool]) -> None:
@@ -56,13 +56,15 @@ def test_the_urgent_goes_first_and_equals_in_order(worker: Worker) -> None:
             ("index", Priority.INDEXING),
             ("read", Priority.PREFILL),
             ("complete", Priority.COMPLETION),
+            ("advance", Priority.ADVANCE),
             ("read more", Priority.PREFILL),
+            ("complete more", Priority.COMPLETION),
         ]
     ]
     first.release.set()
     for job in jobs:
         job.future.result(5)
-    assert order == ["complete", "read", "read more", "index"]
+    assert order == ["complete", "complete more", "advance", "read more", "read", "index"]
 
 
 def test_a_result_and_an_exception_reach_the_future(worker: Worker) -> None:
@@ -114,16 +116,28 @@ def test_the_less_urgent_stops_for_the_urgent_and_is_run_again(worker: Worker) -
     assert (reading.runs, reading.stopped) == (2, 1)
 
 
-def test_nothing_stops_for_its_equals(worker: Worker) -> None:
+def test_a_completion_stops_for_no_other(worker: Worker) -> None:
+    first = Blocker()
+    job = worker.submit(Priority.COMPLETION, first)
+    first.started.wait(5)
+    behind = worker.submit(Priority.COMPLETION, lambda _: "behind")
+    time.sleep(0.02)
+    first.release.set()
+    assert job.future.result(5) == "done"
+    assert behind.future.result(5) == "behind"
+    assert first.runs == 1
+
+
+def test_what_is_read_in_the_background_stops_for_what_came_later(worker: Worker) -> None:
     reading = Blocker()
     job = worker.submit(Priority.PREFILL, reading)
     reading.started.wait(5)
-    behind = worker.submit(Priority.PREFILL, lambda _: "behind")
-    time.sleep(0.02)
+    newer = worker.submit(Priority.PREFILL, lambda _: "newer")
+    assert newer.future.result(5) == "newer"
+    worker.submit(Priority.INDEXING, lambda _: "no reason to stop")
     reading.release.set()
     assert job.future.result(5) == "done"
-    assert behind.future.result(5) == "behind"
-    assert reading.runs == 1
+    assert (reading.runs, reading.stopped) == (2, 1)
 
 
 def test_an_idle_worker_costs_no_cpu_and_keeps_nothing_alive(worker: Worker) -> None:

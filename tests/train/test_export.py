@@ -17,10 +17,10 @@ from lsp_charrnn.errors import ModelError, OutputError
 from lsp_charrnn.model.files import load_model, load_weights, verify_model
 from lsp_charrnn.model.spec import CELLS, Cell, ModelSpec
 from lsp_charrnn.train import export
-from lsp_charrnn.train.export import build_onnx, export_model
+from lsp_charrnn.train.export import build_onnx, build_step_onnx, export_model
 
 SPEC = ModelSpec(hidden=16, embedding=8)
-FILES = ["README.md", "config.json", "model.onnx", "weights.safetensors"]
+FILES = ["README.md", "config.json", "model.onnx", "step.onnx", "weights.safetensors"]
 
 
 def random_weights(spec: ModelSpec, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
@@ -61,10 +61,23 @@ def test_the_graph_is_valid_onnx(cell: Cell, quantise: bool) -> None:
         assert stored[name] == expected
 
 
-def test_the_graph_is_the_same_every_time() -> None:
-    assert build_onnx(random_weights(SPEC), SPEC, quantise=True) == build_onnx(
-        random_weights(SPEC), SPEC, quantise=True
-    )
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_graph_that_steps_is_valid_onnx(cell: Cell) -> None:
+    spec = ModelSpec(cell=cell, hidden=16, embedding=8)
+    graph = build_step_onnx(random_weights(spec), spec)
+    assert (graph is not None) == (cell in ("lstm", "peephole", "coupled"))
+    if graph is not None:
+        model = onnx.load_from_string(graph)
+        onnx.checker.check_model(model)
+        stored = {constant.name: constant.data_type for constant in model.graph.initializer}
+        for name in ("layers.0.recurrent_weight", "layers.1.weight", "output.weight"):
+            assert stored[name] == onnx.TensorProto.INT8
+
+
+def test_the_graphs_are_the_same_every_time() -> None:
+    first, second = random_weights(SPEC), random_weights(SPEC)
+    assert build_onnx(first, SPEC, quantise=True) == build_onnx(second, SPEC, quantise=True)
+    assert build_step_onnx(first, SPEC) == build_step_onnx(second, SPEC)
 
 
 def test_int8_rounds_to_half_a_step() -> None:
@@ -93,7 +106,7 @@ def test_round_trip(tmp_path: Path, cell: Cell) -> None:
     spec = ModelSpec(cell=cell, layers=2, hidden=16, embedding=8, skip=cell != "rnn")
     weights = random_weights(spec)
     out = write(tmp_path / "models" / "tiny", spec, weights=weights)
-    assert names(out) == FILES
+    assert names(out) == [name for name in FILES if name != "step.onnx" or cell not in ("gru", "rnn")]
     assert all(check.ok for check in verify_model(out))
 
     config = json.loads((out / "config.json").read_text("utf-8"))
@@ -101,7 +114,8 @@ def test_round_trip(tmp_path: Path, cell: Cell) -> None:
     assert config["languages"] == ["python"]
     assert config["training"] == {"steps": 3}
     assert config["evaluation"] == {"bits_per_char": 1.5}
-    for name in ("model.onnx", "weights.safetensors"):
+    assert set(config["files"]) == set(names(out)) - {"README.md", "config.json"}
+    for name in config["files"]:
         assert config["files"][name] == hashlib.sha256((out / name).read_bytes()).hexdigest()
     assert (out / "README.md").read_text("utf-8") == "# tiny\n"
 

@@ -336,6 +336,7 @@ def test_figures_measured_later_join_config_and_card(tmp_path, project, terminal
     assert "held out: bits per char int8" in text
     assert text.endswith("\n## Thanks\n\nBy hand.\n")
     assert load_model(out).config["evaluation"]["typing"]["keystrokes_saved"] == 0.5  # and the hashes still hold
-    assert {path.name for path in out.iterdir()} == {"README.md", "config.json", "model.onnx", "weights.safetensors"}
+    files = {"README.md", "config.json", "model.onnx", "step.onnx", "weights.safetensors"}
+    assert {path.name for path in out.iterdir()} == files
     with pytest.raises(ModelError):
         add_evaluation(project, {})

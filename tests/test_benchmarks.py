@@ -1,0 +1,180 @@
+"""Every benchmark runs on little text and measures what it says. How fast anything is, is not tested here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import TINY_WORD
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "step": [],
+    "open": ["--sizes", "2000", "--runs", "1"],
+    "typing": ["--large", "40000", "--curve", "1000,3000", "--places", "3", "--keys", "3"],
+    "edit_anywhere": ["--size", "3000", "--runs", "1", "--pause", "0"],
+    "memory_growth": ["--keys", "40", "--documents", "2"],
+}
+
+
+@pytest.fixture(scope="session")
+def heldout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two short files, in which the tiny model knows its way."""
+    directory = tmp_path_factory.mktemp("heldout")
+    for name in ("one", "two"):
+        lines = "".join(f"    v{i % 10} = {TINY_WORD}" for i in range(60))
+        (directory / f"{name}.py").write_text(f"# {name} 😀\ndef {name}():\n{lines}", "utf-8")
+    return directory
+
+
+def run(command: list[str], *options: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command, *map(str, options)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_measures(name: str, heldout: Path, tiny_model: Path, tmp_path: Path) -> None:
+    picture = ["--picture", tmp_path / "new" / "latency.png"] if name == "typing" else []
+    json_path = tmp_path / "new" / "figures.json"
+    # In either of the ways to start one, and where `typing` is not the library's for whoever looks here first.
+    command, cwd = (["-m", f"benchmarks.{name}"], ROOT) if picture else ([f"{name}.py"], ROOT / "benchmarks")
+    options = [*SMALL[name], "--heldout", heldout, "--model", tiny_model, "--json", json_path, *picture]
+    done = run(command, "--quick", *options, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    data = json.loads(json_path.read_text("utf-8"))
+    assert data["machine"]["cpu"]
+    assert data["machine"]["versions"]["onnxruntime"] in done.stdout
+    assert data["model"] == "tiny"
+    assert data["measurements"]
+    assert all(row["reached"] and "nan" not in row["reached"] for row in data["figures"])
+    assert not picture or Path(picture[1]).read_bytes().startswith(b"\x89PNG")
+    if name == "typing":
+        suggestions = data["measurements"]["suggestions"]
+        assert suggestions["along"]["count"] == suggestions["along_unchanged"] > 0
+        assert all(burst["answered"] <= 1 for burst in suggestions["bursts"])
+    if name == "memory_growth":
+        assert data["measurements"]["replay"]["keys"] >= 40
+        assert data["figures"][-1]["reached"] == "0"  # errors
+
+
+@pytest.mark.parametrize("name", ["typing", "bench"])
+def test_it_says_what_it_measures(name: str) -> None:
+    done = run([str(ROOT / "benchmarks" / f"{name}.py")], "--help", cwd=ROOT.parent)
+    assert done.returncode == 0, done.stderr
+    assert "--quick" in done.stdout
+
+
+def test_what_is_missing_is_one_sentence(tmp_path: Path, heldout: Path) -> None:
+    for options, said in (
+        (["--heldout", tmp_path / "nowhere"], "make heldout"),
+        (["--heldout", heldout, "--model", "no-such-model"], "no-such-model"),
+    ):
+        done = run(["-m", "benchmarks.open"], *options)
+        assert done.returncode == 2
+        assert said in done.stdout
+        assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Import a module of `benchmarks`, whatever pytest was started by."""
+    monkeypatch.syspath_prepend(ROOT)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(f"benchmarks.{name}")
+
+    return load
+
+
+TEXT = "".join(f"def f{i}(self):\n    π = self.g{i} + '😀'\n\n" for i in range(400)).encode()
+
+
+def test_the_same_is_typed_in_a_file_of_any_size(benchmark) -> None:
+    typing, editor = benchmark("typing"), benchmark("editor")
+    places = typing.places_in(len(TEXT), typing.ROUGH)
+    stretches = [editor.stretch_at(TEXT, place, 12) for place in places]
+    passages = [typing.passage_of(TEXT, stretch) for stretch in stretches]
+    for stretch, passage in zip(stretches, passages, strict=True):
+        assert TEXT[stretch.start : stretch.end] == passage.typed
+        assert len(passage.keys) == 12
+    large, there = typing.planted(TEXT * 8, passages, typing.ROUGH)
+    assert len(large) == 8 * len(TEXT)
+    large.decode("utf-8")
+    for stretch, passage in zip(there, passages, strict=True):
+        assert large[: stretch.end].endswith(passage.before + passage.typed)
+        assert large[stretch.start : stretch.end] == passage.typed
+    assert there[0].start < 100
+    assert there[2].end > len(large) - 500
+    for size in (1_000, 2_500, 20_000):
+        text, stretch = typing.around((TEXT * 2)[:size], passages[1])
+        assert size - 8 <= len(text) <= size  # what is left of a character that a cut parts is not kept
+        assert text[stretch.start : stretch.end] == passages[1].typed
+
+
+def test_the_edits_are_those_that_are_named(benchmark) -> None:
+    edit_anywhere = benchmark("edit_anywhere")
+    edits, moved = edit_anywhere.replace_all(TEXT, 100)
+    assert len(edits) == 100
+    assert [edit.start for edit in edits] == sorted((edit.start for edit in edits), reverse=True)
+    text = TEXT
+    for edit in edits:
+        text = text[: edit.start] + edit.new + text[edit.end :]
+    assert len(text) - len(TEXT) == moved
+    assert text.count(b"self_new") == 100
+    after = edit_anywhere.changed(TEXT, 30, random.Random(0)).split(b"\n")
+    assert sum(one != other for one, other in zip(after, TEXT.split(b"\n"), strict=True)) == 30
+
+
+def test_files_are_as_large_as_they_say(benchmark, heldout: Path) -> None:
+    text = benchmark("workbench").HeldoutText(heldout)
+    assert abs(len(text.of_size(10_000)) - 10_000) < 4
+    assert text.of_lines(500).count(b"\n") == 500
+    for file in benchmark("open").odd_files(20_000):
+        assert abs(len(file.data) - 20_000) < 3_000
+        file.data.decode("utf-8")
+
+
+def test_only_full_runs_are_recorded(tmp_path: Path) -> None:
+    from benchmarks.record import BEGIN, END, PARTS
+
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    machine = {
+        "cpu": "A",
+        "cores": 2,
+        "features": ["AVX2"],
+        "system": "Linux",
+        "load_before": 0.1,
+        "versions": {"python": "3"},
+    }
+    row = {"figure": "a key", "target": "10 ms", "reached": "5 ms", "enough": True, "note": "", "baseline": "~9 s"}
+    part = {"machine": machine, "model": "m", "quick": False, "figures": [row, {**row, "target": ""}]}
+
+    def recorded(name: str, change: dict[str, object]) -> subprocess.CompletedProcess[str]:
+        for other in PARTS:
+            data = {**part, **(change if other == name else {})}
+            (tmp_path / f"{other}.json").write_text(json.dumps(data), "utf-8")
+        return run(["-m", "benchmarks.record"], tmp_path, "--readme", readme)
+
+    for change in ({"quick": True}, {"machine": {**machine, "cpu": "B"}}):
+        refused = recorded("open", change)
+        assert refused.returncode == 2, refused.stdout
+        assert "old" in readme.read_text("utf-8")
+    assert recorded("", {}).returncode == 0
+    text = readme.read_text("utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert text.count("| a key | 10 ms | **5 ms** | ✓ | ~9 s |") == len(PARTS)
+    assert "old" not in text
