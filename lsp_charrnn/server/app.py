@@ -33,7 +33,7 @@ from lsp_charrnn.errors import ModelError, SettingError, UserError
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.server import commands, fallback, inline
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
-from lsp_charrnn.server.memory import give_back
+from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
 from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
 from lsp_charrnn.server.scope import Scope, is_secret
@@ -525,6 +525,7 @@ def _run(
     *,
     interrupted: int,
 ) -> int:
+    share_one_heap()  # before there is a second thread
     worker = Worker()
     new_server = partial(Server, worker, Models(), defaults=settings, make_session=make_session)
     try:
