@@ -14,12 +14,13 @@ if not __package__:  # run as a file, whose folder comes first then, and in it i
     sys.path[0] += "/.."
 
 import asyncio
-import json
 import math
 import statistics
 import time
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import typer
@@ -34,21 +35,21 @@ from benchmarks.workbench import (
     Quick,
     Row,
     console,
-    figures_table,
-    machine,
+    finish,
     machine_line,
-    one_sentence,
     resident_mb,
+    run,
+    set_up,
+    write_between,
 )
 from lsp_charrnn import doctor
 from lsp_charrnn.evaluate.bits import BitsReport, measure_bits
 from lsp_charrnn.evaluate.client import ServerSuggester
-from lsp_charrnn.evaluate.heldout import heldout_files, rank_of
 from lsp_charrnn.evaluate.replay import KEYS, WINDOWS, Accept, Window, window_of
 from lsp_charrnn.evaluate.typing import TypingReport, measure_typing
 from lsp_charrnn.evaluate.words import DocumentWords
-from lsp_charrnn.model.files import find_model, model_for_language, read_config
 from lsp_charrnn.train.card import add_evaluation
+from lsp_charrnn.train.corpus import SourceFile
 from lsp_charrnn.train.fetch import fetch, read_list
 
 HELDOUT_LIST: Final = ROOT / "corpora" / "heldout-python.toml"
@@ -66,24 +67,11 @@ def main(
     heldout: HeldoutPath = HELDOUT,
 ) -> None:
     """Measure and print every figure."""
-    with one_sentence():
-        bench(quick, json_path, record, model, heldout)
-
-
-def bench(quick: bool, json_path: Path | None, record: bool, model: str, heldout: Path) -> None:
-    """Measure and print every figure, the cheap ones first."""
     fetch_heldout(heldout)
-    directory = find_model(model) if model else model_for_language("python")
-    name = str(read_config(directory)[0]["name"])
-    examined = doctor.examine(str(directory), seconds=0.5 if quick else 3.0)
-    here = machine(examined)
-    console.print(f"model {name} ({directory}), held-out projects in {heldout}", highlight=False)
-    console.print(machine_line(here), highlight=False)
-    for problem in examined.problems:
-        console.print(f"{problem.wrong}: {problem.mend}", style="yellow", markup=False, highlight=False)
-
-    with console.status("") as status:
-        windows = windows_at_line(heldout, FILE_LINES + 1, keys=60 if quick else 150, count=4)
+    setup = set_up(quick, model, heldout, seconds=0.5 if quick else 3.0, text_is="held-out projects in")
+    directory, examined = setup.directory, setup.examined
+    with console.status("") as status:  # the cheap ones first
+        windows = windows_at_line(setup.heldout.files, FILE_LINES + 1, keys=60 if quick else 150, count=4)
         status.update("server start")
         start = measure_start(directory, windows[0], runs=3 if quick else 7)
         status.update("latency")
@@ -114,40 +102,37 @@ def bench(quick: bool, json_path: Path | None, record: bool, model: str, heldout
         bits_row(bits),
     ]
     console.print(typing.table())
-    console.print(figures_table(rows, here, "Figures, roughly: small samples" if quick else "Figures"))
-    if json_path is not None:
-        data = {
-            "machine": here,
-            "model": name,
-            "quick": quick,
-            "figures": [row.to_json() for row in rows],
-            "typing": typing.to_json(),
-            "latency_ms": latency,
-            "start_s": start,
-            "memory_mb": memory,
-            "step": {
-                "microseconds": {step.lanes: step.microseconds for step in examined.steps},
-                "bound_microseconds": examined.bound_microseconds,
-                "weight_bytes": examined.size_bytes,
-                "gigabytes_per_second": examined.bandwidth,
-            },
-            "bits": bits.to_json(),
-        }
-        json_path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
-        console.print(f"written to {json_path}", highlight=False)
+    finish(
+        setup,
+        "Figures",
+        rows,
+        json_path,
+        typing=typing.to_json(),
+        latency_ms=latency,
+        start_s=start,
+        memory_mb=memory,
+        step={
+            "microseconds": {step.lanes: step.microseconds for step in examined.steps},
+            "bound_microseconds": examined.bound_microseconds,
+            "weight_bytes": examined.size_bytes,
+            "gigabytes_per_second": examined.bandwidth,
+        },
+        bits=bits.to_json(),
+    )
     if record:
-        write_readme(rows, typing, here)
+        measured_on = machine_line(setup.machine)
+        write_readme(rows, typing, measured_on)
         by_project = {name: figures["bits_per_char"] for name, figures in bits.to_json()["projects"].items()}
         saved = {f"{row.suggester}, {row.accept}": round(row.saved, 4) for row in typing.rows}
         facts = {
-            "machine": machine_line(here),
+            "machine": measured_on,
             "bits_per_char": round(bits.bits_per_char, 4),
             "characters": bits.characters,
             **{f"bits_per_char {name}": round(value, 4) for name, value in by_project.items()},
             **{f"keystrokes saved, {name}": value for name, value in saved.items()},
         }
         add_evaluation(directory, {"make bench": facts})
-        console.print(f"written into README.md and the card of {name}", highlight=False)
+        console.print(f"written into README.md and the card of {setup.name}", highlight=False)
 
 
 def fetch_heldout(directory: Path) -> None:
@@ -164,16 +149,10 @@ def fetch_heldout(directory: Path) -> None:
 # --- the figures --------------------------------------------------------------------------------------------
 
 
-def windows_at_line(heldout: Path, line: int, *, keys: int, count: int) -> list[Window]:
-    """Return windows of held-out files that start at `line`, the same ones on every machine."""
-    windows = []
-    for file in sorted(heldout_files([heldout]).files, key=rank_of):
-        window = window_of(file, keys, line=line)
-        if window is not None:
-            windows.append(window)
-        if len(windows) == count:
-            break
-    return windows
+def windows_at_line(files: Iterable[SourceFile], line: int, *, keys: int, count: int) -> list[Window]:
+    """Return windows that start at `line`, of the first `count` files that are long enough."""
+    windows = (window_of(file, keys, line=line) for file in files)
+    return list(islice(filter(None, windows), count))
 
 
 def measure_start(model: Path, window: Window, *, runs: int) -> list[float]:
@@ -250,13 +229,10 @@ def latency_row(latency: dict[str, float]) -> Row:
 def step_row(report: doctor.Report) -> Row:
     """Return how far a step is from the time in which its weights can be read."""
     times = {step.lanes: step.microseconds for step in report.steps}
-    figure, target = "one step, 1 lane / 8 lanes, against the weight-streaming bound", "1.3 / 1.6 ×"
-    if not times:
-        return Row(figure, target, "not measured", None, "see `lsp-charrnn doctor`")
     one, eight = times[1] / report.bound_microseconds, times[8] / report.bound_microseconds
     return Row(
-        figure,
-        target,
+        "one step, 1 lane / 8 lanes, against the weight-streaming bound",
+        "1.3 / 1.6 ×",
         f"{one:.2f} / {eight:.2f} ×",
         one <= 1.3 and eight <= 1.6,
         f"{times[1]:.0f} / {times[8]:.0f} µs; {report.size_bytes / 1e6:.2f} MB at {report.bandwidth:.1f} GB/s are "
@@ -300,7 +276,7 @@ def bits_row(report: BitsReport) -> Row:
     )
 
 
-def write_readme(rows: list[Row], typing: TypingReport, here: dict[str, Any]) -> None:
+def write_readme(rows: list[Row], typing: TypingReport, measured_on: str) -> None:
     """Put the figures between the marks in README.md."""
     lines = ["| figure | aim | reached | |", "|---|---|---|---|"]
     for row in rows:
@@ -312,13 +288,10 @@ def write_readme(rows: list[Row], typing: TypingReport, here: dict[str, Any]) ->
         f"- The baseline, completing words of the open document as editors do, under the same rules: "
         f"{100 * words.saved:.1f} % saved, accepted {100 * words.acceptance:.0f} % of what it showed.",
         "",
-        f"Measured on: {machine_line(here)}.",
+        f"Measured on: {measured_on}.",
     ]
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text("utf-8").partition(FIGURES_BEGIN)
-    after = rest.partition(FIGURES_END)[2]
-    readme.write_text("\n".join((before + FIGURES_BEGIN, *lines, FIGURES_END)) + after, "utf-8")
+    write_between(ROOT / "README.md", FIGURES_BEGIN, FIGURES_END, lines)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -36,7 +36,7 @@ from benchmarks.workbench import (
     console,
     finish,
     naive_key,
-    one_sentence,
+    run,
     set_up,
     size_name,
 )
@@ -95,39 +95,43 @@ def main(
     of the lines changed, as when a branch is switched. For each, the time from the first byte of didChange to the
     first reply, and the same for a key typed a second later. The baseline reads all before the cursor for each key.
     """
-    with one_sentence():
-        setup = set_up(quick, model, heldout)
-        measured, naive = asyncio.run(measure(setup, size, runs or (2 if quick else 5), pause))
-        rows = rows_of(measured, naive, size, pause)
-        data = {name: to_json(each, naive[name]) for name, each in measured.items()}
-        finish(setup, f"Edits anywhere in {size_name(size)} of Python", rows, data, json_path)
+    setup = set_up(quick, model, heldout)
+    measured, naive = asyncio.run(measure(setup, size, runs or (2 if quick else 5), pause))
+    rows = rows_of(measured, naive, size, pause)
+    data = {name: to_json(each, naive[name]) for name, each in measured.items()}
+    finish(setup, f"Edits anywhere in {size_name(size)} of Python", rows, json_path, measurements=data)
 
 
 # --- what is done -------------------------------------------------------------------------------------------
 
 
-def steps(data: bytes, draw: random.Random) -> Generator[Step, bytes, None]:
-    """Yield what is done to the text `data`, one after another; `send` gets the text as it is then."""
+def steps(buffer: Buffer, draw: random.Random) -> Iterator[Step]:
+    """Yield what is done to the text in `buffer`, one after another; each has been done when the next is asked for."""
+    data = buffer.document.data
     lines = data.count(b"\n")
     scale = min(1.0, len(data) / SIZE)  # a smaller file has fewer places to change
-    text = yield Step("an edit at the top, then at the end", len(data) + len(IMPORT), edits=(Edit(0, 0, IMPORT),))
+    yield Step("an edit at the top, then at the end", len(data) + len(IMPORT), edits=(Edit(0, 0, IMPORT),))
+    text = buffer.document.data
     middle = line_start(text, len(text) // 2 + draw.randrange(1_000))
     inserted = Edit(middle, middle, STATEMENT)
     behind = middle + len(STATEMENT)
-    text = yield Step("an edit in the middle, then at the end", len(text) + len(STATEMENT), edits=(inserted,))
-    text = yield Step("undo, there", middle, edits=(Edit(middle, behind, b""),))
-    text = yield Step("redo, there", behind, edits=(inserted,))
+    yield Step("an edit in the middle, then at the end", len(text) + len(STATEMENT), edits=(inserted,))
+    yield Step("undo, there", middle, edits=(Edit(middle, behind, b""),))
+    yield Step("redo, there", behind, edits=(inserted,))
+    text = buffer.document.data
     edits, moved = replace_all(text, int(PLACES * scale))
-    text = yield Step("replace-all, then at the end", len(text) + moved, f"{len(edits):,} places", edits)
+    yield Step("replace-all, then at the end", len(text) + moved, f"{len(edits):,} places", edits)
+    text = buffer.document.data
     third = line_start(text, len(text) // 3)
     pasted = b"".join(data.splitlines(keepends=True)[lines // 2 :][: int(PASTED * scale)])
     count = pasted.count(b"\n")
-    text = yield Step("a paste, behind it", third + len(pasted), f"{count:,} lines", (Edit(third, third, pasted),))
+    yield Step("a paste, behind it", third + len(pasted), f"{count:,} lines", (Edit(third, third, pasted),))
+    text = buffer.document.data
     formatted = changed(text, FORMATTED, draw)
-    text = yield Step(
+    yield Step(
         "the whole text, formatted, then at the end", len(formatted), f"{FORMATTED} lines changed", whole=formatted
     )
-    branch = changed(text, int(BRANCH * text.count(b"\n")), draw)
+    branch = changed(formatted, int(BRANCH * formatted.count(b"\n")), draw)
     yield Step(
         "the whole text, of another branch, then at the end",
         len(branch),
@@ -173,25 +177,21 @@ async def measure(setup: Setup, size: int, runs: int, pause: float) -> tuple[dic
                 for part in READ:
                     await editor.complete(buffer, int(part * len(data)))
                     await editor.settled(buffer)
-                doing = steps(data, draw)
-                step = next(doing)
-                while True:
+                for step in steps(buffer, draw):
                     status.update(f"run {run + 1} of {runs}: {step.name}")
                     await do(editor, buffer, step, measured.setdefault(step.name, Measured()), pause)
-                    try:
-                        step = doing.send(buffer.document.data)
-                    except StopIteration:
-                        break
         with console.status("") as status:
-            naive: dict[float, Naive] = {}
+            at: dict[float, Naive] = {}
+            naive: dict[str, Naive] = {}
             for name, each in measured.items():
                 # It reads up to the cursor, whatever was edited: near places cost it the same.
                 near = round(each.cursor / size, 1)
-                if near not in naive:
+                if near not in at:
                     status.update(f"the naive server: {name}")
                     cursor = min(each.cursor, len(data))
-                    naive[near] = naive_key(setup.model, data, cursor, limit=setup.naive_limit)
-    return measured, {name: naive[round(each.cursor / size, 1)] for name, each in measured.items()}
+                    at[near] = naive_key(setup.model, data, cursor, limit=setup.naive_limit)
+                naive[name] = at[near]
+    return measured, naive
 
 
 async def do(editor: Editor, buffer: Buffer, step: Step, measured: Measured, pause: float) -> None:
@@ -237,10 +237,9 @@ def to_json(measured: Measured, naive: Naive) -> dict[str, Any]:
         "first": Times(measured.first).to_json(),
         "next": Times(measured.next).to_json(),
         "busy": Times(measured.busy).to_json(),
-        "naive_ms": 1e3 * naive.seconds,
-        "naive_scaled": naive.scaled,
+        **naive.to_json(),
     }
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

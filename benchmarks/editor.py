@@ -104,20 +104,11 @@ class Editor(ServerSuggester):
 
         Editors send a replace-all so: none of the edits moves another.
         """
-        before = buffer.document
         changes: list[lsp.TextDocumentContentChangeEvent] = []
         for edit in edits:
             span = lsp.Range(self._position(buffer, edit.start), self._position(buffer, edit.end))
             changes.append(lsp.TextDocumentContentChangePartial(span, edit.new.decode("utf-8")))
-        if len(edits) == 1:
-            buffer.document = before.replace(edits[0])
-        else:
-            data, end = before.data, len(before.data)
-            pieces = []
-            for edit in edits:
-                pieces += [data[edit.end : end], edit.new]
-                end = edit.start
-            buffer.document = Document.from_text(b"".join(reversed([*pieces, data[:end]])))
+        buffer.document = buffer.document.apply(edits)
         return self._change(buffer, changes)
 
     def replaced(self, buffer: Buffer, data: bytes) -> lsp.DidChangeTextDocumentParams:
@@ -175,18 +166,16 @@ class Editor(ServerSuggester):
             await asyncio.sleep(_ASK)
         raise UserError(f"After {_PATIENCE:.0f} s the server still says that {buffer.uri} is not {what}.")
 
-    async def idle(self) -> float:
-        """Wait until the server does nothing any more; return when it was last seen at work."""
-        last = time.perf_counter()
-        spent = self._cpu()
+    async def idle(self) -> None:
+        """Wait until the server does nothing any more."""
+        last, spent = time.perf_counter(), self._cpu()
         if math.isnan(spent):  # no such system
             await asyncio.sleep(1)
-            return time.perf_counter()
+            return
         while time.perf_counter() - last < _IDLE:
             await asyncio.sleep(_LOOK)
-            if self._cpu() != spent:
-                spent, last = self._cpu(), time.perf_counter()
-        return last
+            if (now := self._cpu()) != spent:
+                last, spent = time.perf_counter(), now
 
     @property
     def log(self) -> list[str]:

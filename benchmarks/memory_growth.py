@@ -33,8 +33,8 @@ from benchmarks.workbench import (
     Times,
     console,
     finish,
-    one_sentence,
     resident_mb,
+    run,
     set_up,
 )
 from lsp_charrnn.errors import UserError
@@ -102,18 +102,17 @@ def main(
     and over an hour of typing without the pauses: 100,000 keys replayed back to back in one file after another, every
     key with its request, right suggestions taken. Errors are counted: of the protocol, shown to the user, or logged.
     """
-    with one_sentence():
-        setup = set_up(quick, model, heldout)
-        keys = keys or (6_000 if quick else KEYS)
-        warm_up = min(WARM_UP, keys // 4)
-        number = documents or (10 if quick else DOCUMENTS)
-        opened = asyncio.run(measure_documents(setup, number))
-        replayed = asyncio.run(measure_replay(setup, keys))
-        rows = [*document_rows(opened, number), *replay_rows(replayed, keys, warm_up)]
-        finish(setup, "Memory", rows, to_json(opened, replayed, warm_up), json_path)
-        print_curve(replayed, warm_up)
-        for error in dict.fromkeys([*replayed.errors, *replayed.log, *opened.log]):
-            console.print(error, style="red", markup=False, highlight=False)
+    setup = set_up(quick, model, heldout)
+    keys = keys or (6_000 if quick else KEYS)
+    warm_up = min(WARM_UP, keys // 4)
+    number = documents or (10 if quick else DOCUMENTS)
+    opened = asyncio.run(measure_documents(setup, number))
+    replayed = asyncio.run(measure_replay(setup, keys))
+    rows = [*document_rows(opened, number), *replay_rows(replayed, keys, warm_up)]
+    finish(setup, "Memory", rows, json_path, measurements=to_json(opened, replayed, warm_up))
+    print_curve(replayed, warm_up)
+    for error in dict.fromkeys([*replayed.errors, *replayed.log, *opened.log]):
+        console.print(error, style="red", markup=False, highlight=False)
 
 
 # --- what is done -------------------------------------------------------------------------------------------
@@ -256,8 +255,6 @@ def replay_rows(replayed: Replayed, keys: int, warm_up: int) -> list[Row]:
 
 def to_json(opened: Documents, replayed: Replayed, warm_up: int) -> dict[str, Any]:
     """Return all that was measured as JSON data; of the keys' times only the percentiles, for they are many."""
-    times = Times(replayed.seconds).to_json()
-    del times["ms"]
     return {
         "documents_mb": {
             "started": opened.started,
@@ -274,7 +271,7 @@ def to_json(opened: Documents, replayed: Replayed, warm_up: int) -> dict[str, An
             "peak_mb": replayed.peak(warm_up),
             "curve": replayed.curve,
             "errors": replayed.errors,
-            "times_ms": times,
+            "times_ms": Times(replayed.seconds).percentiles(),
         },
         "log": [*opened.log, *replayed.log],
     }
@@ -298,4 +295,4 @@ def print_curve(replayed: Replayed, warm_up: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -35,7 +35,7 @@ from benchmarks.workbench import (
     finish,
     naive_key,
     numbers,
-    one_sentence,
+    run,
     set_up,
     size_name,
 )
@@ -82,12 +82,12 @@ def main(
     (read from further back than the short warm-up of the first answer), and keys typed there then. The same for a line
     of 1 MB, 100,000 short lines, and minified JavaScript. The baseline reads all before the cursor, for each key.
     """
-    with one_sentence():
-        setup = set_up(quick, model, heldout)
-        chosen = numbers(sizes) or (SIZES[:3] if quick else SIZES)
-        files = [*python_files(setup, chosen), *odd_files(TARGET_SIZE if TARGET_SIZE in chosen else max(chosen))]
-        opened = asyncio.run(measure(setup, files, runs or (3 if quick else 9)))
-        finish(setup, "Opening a file", rows_of(opened), {each.file.name: to_json(each) for each in opened}, json_path)
+    setup = set_up(quick, model, heldout)
+    chosen = numbers(sizes) or (SIZES[:3] if quick else SIZES)
+    files = [*python_files(setup, chosen), *odd_files(TARGET_SIZE if TARGET_SIZE in chosen else max(chosen))]
+    opened = asyncio.run(measure(setup, files, runs or (3 if quick else 9)))
+    data = {each.file.name: to_json(each) for each in opened}
+    finish(setup, "Opening a file", rows_of(opened), json_path, measurements=data)
 
 
 def python_files(setup: Setup, sizes: tuple[int, ...]) -> list[File]:
@@ -187,7 +187,7 @@ def rows_of(opened: list[Opened]) -> list[Row]:
     """Return the figures."""
     rows = []
     for each in opened:
-        asked = len(each.file.data) == TARGET_SIZE and each.file.language == "python" and "of Python" in each.file.name
+        asked = len(each.file.data) == TARGET_SIZE and "of Python" in each.file.name
         first, refined = each.first.p(50), each.refined.p(50)
         rows.append(
             Row(
@@ -221,10 +221,9 @@ def to_json(opened: Opened) -> dict[str, object]:
         "first": opened.first.to_json(),
         "refined": opened.refined.to_json(),
         "keys": opened.keys.to_json(),
-        "naive_ms": 1e3 * opened.naive.seconds,
-        "naive_scaled": opened.naive.scaled,
+        **opened.naive.to_json(),
     }
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

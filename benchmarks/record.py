@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from benchmarks.workbench import ROOT, console, machine_line, one_sentence
+from benchmarks.workbench import ROOT, console, machine_line, run, write_between
 from lsp_charrnn.errors import UserError
 
 PARTS: Final = ("typing", "open", "edit_anywhere", "step", "memory_growth")  # as the README tells them
@@ -30,8 +30,7 @@ def main(
     readme: Annotated[Path, typer.Option(help="The page to write them into.")] = ROOT / "README.md",
 ) -> None:
     """Write the figures between the marks in README.md, and all that was printed into benchmarks/speed.json."""
-    with one_sentence():
-        record(directory, readme, FIGURES if readme == ROOT / "README.md" else readme.with_suffix(".json"))
+    record(directory, readme, FIGURES if readme == ROOT / "README.md" else readme.with_suffix(".json"))
     console.print(f"written to {readme}", highlight=False)
 
 
@@ -51,12 +50,7 @@ def record(directory: Path, readme: Path, figures: Path) -> None:
     loads = [part["machine"]["load_before"] for part in parts.values()]
     here = parts[PARTS[0]]["machine"] | {"load_before": f"{min(loads)} to {max(loads)}"}
     lines += ["", f"Measured on: {machine_line(here)}."]
-    text = readme.read_text("utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{readme} has no place for the figures: put {BEGIN} and {END} where they belong.")
-    readme.write_text("\n".join((before + BEGIN, *lines, END)) + after, "utf-8")
+    write_between(readme, BEGIN, END, lines)
     kept = {name: {key: part[key] for key in ("machine", "model", "figures")} for name, part in parts.items()}
     figures.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
@@ -72,4 +66,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import typer
 
 from benchmarks.workbench import (
     HELDOUT,
@@ -31,7 +30,7 @@ from benchmarks.workbench import (
     Times,
     console,
     finish,
-    one_sentence,
+    run,
     set_up,
 )
 from lsp_charrnn.doctor import LANES
@@ -65,14 +64,13 @@ def main(
     them once a lane. The baselines: torch's nn.LSTM and the numpy reference, both float32 and of the same size. All are
     timed in turn, several rounds, so that a slow spell of the machine falls on all alike. One thread.
     """
-    with one_sentence():
-        setup = set_up(quick, model, heldout, seconds=0.2 if quick else 2.0)
-        works = works_of(setup)
-        torch_works, absent = torch_works_of(setup.model.spec)
-        if absent:
-            console.print(absent, style="yellow", highlight=False)
-        times = measure([*works, *torch_works], seconds=0.05 if quick else 0.5, rounds=2 if quick else 10)
-        finish(setup, "One step", rows_of(setup, times), measurements(setup, times), json_path)
+    setup = set_up(quick, model, heldout, seconds=0.2 if quick else 2.0)
+    works = works_of(setup)
+    torch_works, absent = torch_works_of(setup.model.spec)
+    if absent:
+        console.print(absent, style="yellow", highlight=False)
+    times = measure([*works, *torch_works], seconds=0.05 if quick else 0.5, rounds=2 if quick else 10)
+    finish(setup, "One step", rows_of(setup, times), json_path, measurements=to_json(setup, times))
 
 
 def in_lanes(lanes: int) -> str:
@@ -97,14 +95,13 @@ def works_of(setup: Setup) -> list[Work]:
 
         return Work(f"step, {in_lanes(lanes)}", lanes, step)
 
-    def reading(name: str, lanes: int) -> Work:
+    def reading(read: Callable[..., object], lanes: int) -> Work:
         block = np.ascontiguousarray(text[: lanes * READ_TIME].reshape(lanes, -1).T)  # [time, lanes]
         state = model.initial_state(lanes)
-        read = getattr(model, name)
-        return Work(f"{name}, {in_lanes(lanes)}", block.size, lambda: read(block, state))
+        return Work(f"{read.__name__}, {in_lanes(lanes)}", block.size, lambda: read(block, state))
 
     works = [stepping(lanes) for lanes in LANES]
-    works += [reading(name, lanes) for name in ("read", "advance") for lanes in READ_LANES if hasattr(model, name)]
+    works += [reading(read, lanes) for read in (model.read, model.advance) for lanes in READ_LANES]
     weights, _ = load_weights(setup.directory)
 
     def by_numpy(lanes: int) -> Work:
@@ -186,12 +183,9 @@ def rows_of(setup: Setup, times: dict[str, tuple[Work, Times]]) -> list[Row]:
             )
         )
     stepped = per_second(times, "step, 1 lane")
-    best = max(per_second(times, name) for name in times if name.startswith(("read", "advance")))
-    for name in times:
-        if not name.startswith(("read", "advance")):
-            continue
-        speed = per_second(times, name)
-        widest = speed == best
+    speeds = {name: per_second(times, name) for name in times if name.startswith(("read", "advance"))}
+    for name, speed in speeds.items():
+        widest = speed == max(speeds.values())
         rows.append(
             Row(
                 f"prefill, Model.{name}",
@@ -211,7 +205,7 @@ def per_second(times: dict[str, tuple[Work, Times]], name: str) -> float:
     return work.characters / (taken.p(50) / 1e3)
 
 
-def measurements(setup: Setup, times: dict[str, tuple[Work, Times]]) -> dict[str, object]:
+def to_json(setup: Setup, times: dict[str, tuple[Work, Times]]) -> dict[str, object]:
     """Return all that was measured as JSON data; of the single times only the percentiles, for they are many."""
     return {
         "bound_microseconds": setup.examined.bound_microseconds,
@@ -220,11 +214,10 @@ def measurements(setup: Setup, times: dict[str, tuple[Work, Times]]) -> dict[str
         "gigabytes_per_second": setup.examined.bandwidths,
         "threads": setup.model.threads,
         "times_ms": {
-            name: {"characters": work.characters, **{k: v for k, v in taken.to_json().items() if k != "ms"}}
-            for name, (work, taken) in times.items()
+            name: {"characters": work.characters, **taken.percentiles()} for name, (work, taken) in times.items()
         },
     }
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

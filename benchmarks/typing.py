@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich.table import Table
 
 from benchmarks.editor import PAUSE, Buffer, Burst, Editor, Reply, Stretch, retype, server_with, stretch_at
 from benchmarks.workbench import (
@@ -32,14 +33,14 @@ from benchmarks.workbench import (
     Times,
     console,
     finish,
-    machine,
     machine_line,
     naive_key,
     numbers,
-    one_sentence,
+    run,
     set_up,
     shown,
     size_name,
+    whole_characters,
 )
 from lsp_charrnn.errors import UserError
 from lsp_charrnn.text.document import Edit
@@ -130,34 +131,25 @@ def main(
     along a suggestion; after accepting one; for a burst of 200 keys; and for a cancelled request. The baseline is a
     server that keeps no state and reads all before the cursor for each key.
     """
-    with one_sentence():
-        if picture is not None:
-            check_drawing()
-        setup = set_up(quick, model, heldout)
-        sample = ROUGH if quick else FULL
-        sample = replace(sample, places=places or sample.places, keys=keys or sample.keys)
-        sizes = numbers(large) or (LARGE[:1] if quick else LARGE)
-        points_at = numbers(curve) or (CURVE[::2] if quick else CURVE)
-        typed, along, points = asyncio.run(measure(setup, sample, sizes, points_at))
-        rows = [*typed_rows(typed), *along_rows(along, typed[0])]
-        measurements = {
-            "files": {each.name: typed_json(each) for each in typed},
-            "suggestions": along_json(along),
-            "curve": [
-                {
-                    "bytes": point.size,
-                    "keys": point.keys.to_json(),
-                    "naive_ms": 1e3 * point.naive.seconds,
-                    "naive_scaled": point.naive.scaled,
-                }
-                for point in points
-            ],
-        }
-        finish(setup, "Typing", rows, measurements, json_path)
-        print_curve(points)
-        if picture is not None:
-            draw(points, machine_line(machine(setup.examined)), picture)
-            console.print(f"drawn into {picture}", highlight=False)
+    if picture is not None:
+        check_drawing()
+    setup = set_up(quick, model, heldout)
+    sample = ROUGH if quick else FULL
+    sample = replace(sample, places=places or sample.places, keys=keys or sample.keys)
+    sizes = numbers(large) or (LARGE[:1] if quick else LARGE)
+    points_at = numbers(curve) or (CURVE[::2] if quick else CURVE)
+    typed, along, points = asyncio.run(measure(setup, sample, sizes, points_at))
+    rows = [*typed_rows(typed), *along_rows(along, typed[0])]
+    measurements = {
+        "files": {each.name: typed_json(each) for each in typed},
+        "suggestions": along_json(along),
+        "curve": [{"bytes": point.size, "keys": point.keys.to_json(), **point.naive.to_json()} for point in points],
+    }
+    finish(setup, "Typing", rows, json_path, measurements=measurements)
+    print_curve(points)
+    if picture is not None:
+        draw(points, machine_line(setup.machine), picture)
+        console.print(f"drawn into {picture}", highlight=False)
 
 
 # --- what is done -------------------------------------------------------------------------------------------
@@ -291,11 +283,6 @@ def around(text: bytes, passage: Passage) -> tuple[bytes, Stretch]:
     return before + passage.typed + after, stretch
 
 
-def whole_characters(data: bytes) -> bytes:
-    """Return `data` without the parts of characters that a cut has left."""
-    return data.decode("utf-8", errors="ignore").encode("utf-8")
-
-
 async def follow(editor: Editor, buffer: Buffer, sample: Sample) -> Along:
     """Type along suggestions, accept some, send bursts of keys, and cancel requests."""
     along = Along()
@@ -307,10 +294,10 @@ async def follow(editor: Editor, buffer: Buffer, sample: Sample) -> Along:
         for _ in range(20):
             editor.change(editor.replaced(buffer, data))
             line = stretch_at(data, draw_place.randrange(len(data)), 12).start
-            end = data.find(b"\n", line) if b"\n" in data[line:] else len(data)
-            code = data[line:end].decode("utf-8")
+            rest = data[line:].partition(b"\n")[0]
+            code = rest.decode("utf-8")
             start = line + len(code[: draw_place.randrange(1, max(2, len(code)))].encode("utf-8"))
-            change = editor.edited(buffer, Edit(start, end, b""))
+            change = editor.edited(buffer, Edit(start, line + len(rest), b""))
             reply = await editor.complete(buffer, start, change)
             if len(reply.text.encode()) >= LEAST_SUGGESTION:
                 return start, reply.text
@@ -455,8 +442,6 @@ def along_json(along: Along) -> dict[str, Any]:
 
 def print_curve(points: list[Point]) -> None:
     """Print latency against file size."""
-    from rich.table import Table
-
     table = Table(title="Key → reply with the cursor in the middle, against file size")
     for heading in ("file", "keys", "p50 / p95 / p99", "the naive server", "times ours"):
         table.add_column(heading, justify="right")
@@ -558,4 +543,4 @@ def draw(points: list[Point], machine: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

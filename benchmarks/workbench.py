@@ -11,8 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,18 +54,6 @@ QUICK_NAIVE_LIMIT: Final = 20_000
 # --- the machine, and what is measured on it ----------------------------------------------------------------
 
 
-def machine(report: doctor.Report) -> dict[str, Any]:
-    """Return what the figures depend on beside the code."""
-    return {
-        "cpu": report.cpu,
-        "features": list(report.features),
-        "cores": report.cores,
-        "system": report.system,
-        "load_before": round(report.load, 2),
-        "versions": report.versions,
-    }
-
-
 def machine_line(here: dict[str, Any]) -> str:
     """Return the machine in one line."""
     versions = here["versions"]
@@ -99,6 +86,19 @@ class Setup:
     heldout: HeldoutText
 
     @property
+    def machine(self) -> dict[str, Any]:
+        """What the figures depend on beside the code."""
+        report = self.examined
+        return {
+            "cpu": report.cpu,
+            "features": list(report.features),
+            "cores": report.cores,
+            "system": report.system,
+            "load_before": round(report.load, 2),
+            "versions": report.versions,
+        }
+
+    @property
     def naive_limit(self) -> int:
         """How much the naive server reads at most, before its time is scaled."""
         return QUICK_NAIVE_LIMIT if self.quick else NAIVE_LIMIT
@@ -109,7 +109,9 @@ class Setup:
         return load_model(self.directory)
 
 
-def set_up(quick: bool, model: str, heldout: Path, *, seconds: float = 0.01) -> Setup:
+def set_up(
+    quick: bool, model: str, heldout: Path, *, seconds: float = 0.01, text_is: str = "held-out text from"
+) -> Setup:
     """Find model and text, and print what the figures will depend on; `seconds` is how long a step is timed.
 
     Raises `UserError` where something is missing.
@@ -124,21 +126,20 @@ def set_up(quick: bool, model: str, heldout: Path, *, seconds: float = 0.01) -> 
     if not examined.steps:  # the model cannot be used: the last problem says why
         raise UserError(f"{examined.problems[-1].wrong}: {examined.problems[-1].mend}.")
     setup = Setup(quick, directory, str(read_config(directory)[0]["name"]), examined, text)
-    console.print(f"model {setup.name} ({directory}), held-out text from {heldout}", highlight=False)
-    console.print(machine_line(machine(examined)), highlight=False)
+    console.print(f"model {setup.name} ({directory}), {text_is} {heldout}", highlight=False)
+    console.print(machine_line(setup.machine), highlight=False)
     for problem in examined.problems:
         console.print(f"{problem.wrong}: {problem.mend}", style="yellow", markup=False, highlight=False)
     return setup
 
 
-@contextmanager
-def one_sentence() -> Iterator[None]:
-    """Make what is the user's to mend into a sentence and exit code 2."""
+def run(main: Callable[..., None]) -> None:
+    """Run `main` by the command line; what is the user's to mend becomes a sentence and exit code 2."""
     try:
-        yield
+        typer.run(main)
     except UserError as error:
         console.print(str(error), style="red", markup=False)
-        raise typer.Exit(2) from None
+        sys.exit(2)
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -171,10 +172,13 @@ class Times:
             return f"{shown(self.p(50))} (worst {shown(self.p(100))}) ms"
         return f"{shown(self.p(50))} / {shown(self.p(95))} / {shown(self.p(99))} ms"
 
+    def percentiles(self) -> dict[str, float]:
+        """Return as JSON data how many there are, and their percentiles."""
+        return {"count": len(self.ms), **{f"p{p}": round(self.p(p), 4) for p in (50, 95, 99, 100) if self.ms}}
+
     def to_json(self) -> dict[str, Any]:
         """Return the percentiles and every single time."""
-        percentiles = {f"p{p}": round(self.p(p), 4) for p in (50, 95, 99, 100)} if self.ms else {}
-        return {"count": len(self.ms), **percentiles, "ms": [round(value, 3) for value in self.ms]}
+        return {**self.percentiles(), "ms": [round(value, 3) for value in self.ms]}
 
 
 def shown(value: float) -> str:
@@ -226,21 +230,29 @@ def figures_table(rows: Sequence[Row], here: dict[str, Any], title: str) -> Tabl
     return table
 
 
-def finish(setup: Setup, title: str, rows: Sequence[Row], measurements: dict[str, Any], json_path: Path | None) -> None:
-    """Print the figures, and write them with all measurements to `json_path`."""
-    here = machine(setup.examined)
-    console.print(figures_table(rows, here, f"{title}, roughly: small samples" if setup.quick else title))
+def finish(setup: Setup, title: str, rows: Sequence[Row], json_path: Path | None, **measured: Any) -> None:
+    """Print the figures, and write them with all that was measured to `json_path`."""
+    console.print(figures_table(rows, setup.machine, f"{title}, roughly: small samples" if setup.quick else title))
     if json_path is not None:
         data = {
-            "machine": here,
+            "machine": setup.machine,
             "model": setup.name,
             "quick": setup.quick,
             "figures": [row.to_json() for row in rows],
-            "measurements": measurements,
+            **measured,
         }
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(data, indent=2) + "\n", "utf-8")
         console.print(f"written to {json_path}", highlight=False)
+
+
+def write_between(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Put `lines` between two marks in a page, in place of what stands there. Raises `UserError` without the marks."""
+    before, begins, rest = page.read_text("utf-8").partition(begin)
+    _, ends, after = rest.partition(end)
+    if not begins or not ends:
+        raise UserError(f"{page} has no place for the figures: put {begin} and {end} where they belong.")
+    page.write_text("\n".join((before + begin, *lines, end)) + after, "utf-8")
 
 
 # --- text that the model never saw --------------------------------------------------------------------------
@@ -258,8 +270,7 @@ class HeldoutText:
 
         Where there is less text it begins again: the model's state is no longer than a few lines.
         """
-        data = (self._all * (size // len(self._all) + 1))[:size]
-        return data.decode("utf-8", errors="ignore").encode("utf-8")
+        return whole_characters((self._all * (size // len(self._all) + 1))[:size])
 
     def of_lines(self, lines: int) -> bytes:
         """Return the first `lines` lines of the shortest file that has so many; of all files together if none has."""
@@ -268,6 +279,11 @@ class HeldoutText:
         while text.count(b"\n") < lines:
             text += self._all
         return b"".join(text.splitlines(keepends=True)[:lines])
+
+
+def whole_characters(data: bytes) -> bytes:
+    """Return `data` without the parts of characters that a cut has left."""
+    return data.decode("utf-8", errors="ignore").encode("utf-8")
 
 
 # --- the baseline -------------------------------------------------------------------------------------------
@@ -284,6 +300,10 @@ class Naive:
         """Return the time in the unit that suits it, after a ~ where it was scaled."""
         text = f"{self.seconds:,.1f} s" if self.seconds >= 1 else f"{shown(1e3 * self.seconds)} ms"
         return "~" * self.scaled + text
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the time as JSON data, to stand beside what ours took."""
+        return {"naive_ms": 1e3 * self.seconds, "naive_scaled": self.scaled}
 
 
 def naive_key(model: Model, data: bytes, offset: int, *, limit: int) -> Naive:
