@@ -7,10 +7,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus heldout model clean
+.PHONY: help try test install lint bench speed vsix corpus heldout heldout-code model clean
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
 
 try: install  ## type into a real file through the real server, and see its ghost text
 	@$(BIN)/python examples/try_it.py
@@ -39,6 +39,10 @@ speed: $(VENV)/.dev-installed heldout  ## measure steps, files of any size, edit
 
 heldout: install  ## fetch the projects that quality is measured on
 	@test -e heldout/.lsp-charrnn-corpus.json || $(BIN)/lsp-charrnn corpus fetch corpora/heldout-python.toml --out heldout
+
+# No test for a manifest here: what is there is not fetched again, and what a mirror lacked is asked for once more.
+heldout-code: install  ## fetch those in languages without a model of their own (needs Debian's apt-get)
+	$(BIN)/lsp-charrnn corpus fetch corpora/heldout-code.toml --out heldout-code
 
 corpus: install  ## fetch the text that models/python is trained on (about 400 MB of downloads)
 	$(BIN)/lsp-charrnn corpus fetch corpora/python.toml --out corpus/python

@@ -1,6 +1,7 @@
 """Fetch the releases that a corpus list names, by the ordinary package client, and lay out their source text.
 
-A list (TOML) pins each release's name, version, licence, file and SHA-256; `pip` knows where to get it. What
+A list (TOML) pins each release's name, version, licence, file and SHA-256; `pip` knows where to get it, and
+`apt-get` where it is a Debian package (`deb`) or the upstream tarball of a Debian source package (`dsc`). What
 is already there and verified is not fetched again. Which files are worth training on is for `corpus` to judge.
 """
 
@@ -10,17 +11,19 @@ import hashlib
 import json
 import os
 import platform
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from rich.table import Table
 
@@ -32,7 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Kind = Literal["sdist", "wheel", "stdlib"]
+Kind = Literal["sdist", "wheel", "stdlib", "deb", "dsc"]
 Outcome = Literal["fetched", "already there", "differs", "skipped"]
 
 LICENCES: Final = frozenset(
@@ -43,8 +46,9 @@ LICENCES: Final = frozenset(
 )
 _STAMP: Final = ".lsp-charrnn-sha256"  # in a finished directory: the hash of the file that it came from
 _LARGEST_MEMBER: Final = 5_000_000
-_LICENCE_FILE: Final = re.compile(r"(?:licen[cs]e|copying|notice)", re.IGNORECASE)
+_LICENCE_FILE: Final = re.compile(r"(?:licen[cs]e|copying|notice|copyright)", re.IGNORECASE)
 _SECONDS_PER_RELEASE: Final = 600
+_DOC: Final = "usr/share/doc/"
 _STDLIB_LEFT_OUT: Final = frozenset(["site-packages", "dist-packages", "__pycache__", "data", "idlelib", "turtledemo"])
 
 
@@ -95,12 +99,14 @@ def _release(entry: Any, where: str) -> Release:
         which = f"unknown: {', '.join(sorted(unknown))}" if unknown else f"missing: {', '.join(sorted(missing))}"
         raise CorpusError(f"{where}: {which}; an entry has {', '.join(sorted(known))}.")
     release = Release(**entry)
-    if release.kind not in ("sdist", "wheel", "stdlib"):
-        raise CorpusError(f"{where}: kind is sdist, wheel or stdlib, not {release.kind}.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", release.name):
+    if release.kind not in get_args(Kind):
+        raise CorpusError(f"{where}: kind is one of {', '.join(get_args(Kind))}, not {release.kind}.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", release.name):
         raise CorpusError(f"{where}: {release.name!r} is not a package name.")
-    if not re.fullmatch(r"[0-9][A-Za-z0-9.!+]*", release.version):
+    if not re.fullmatch(r"[0-9][A-Za-z0-9.!+:~-]*", release.version):
         raise CorpusError(f"{where}: {release.version!r} is not a version.")
+    if release.kind == "dsc" and not release.file:
+        raise CorpusError(f"{where}: file must name the tarball of the source package.")
     if not re.fullmatch(r"[0-9a-f]{64}", release.sha256):
         raise CorpusError(f"{where}: sha256 is 64 hexadecimal digits.")
     if not is_permissive(release.licence):
@@ -141,14 +147,15 @@ def fetch(
 
     def one(release: Release) -> Result:
         try:
-            result = _fetch_one(release, out)
+            result = _fetch_one(release, out, sources)
         except (CorpusError, OSError, subprocess.SubprocessError) as error:
             result = Result(release, "skipped", " ".join(str(error).split()))
         if progress is not None:
             progress(result)
         return result
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as scratch, ThreadPoolExecutor(jobs) as pool:
+        sources = _SourceIndex(Path(scratch).resolve())
         results = list(pool.map(one, releases))
     _write_manifest(out, releases)
     if all(result.outcome == "skipped" for result in results):
@@ -182,7 +189,7 @@ def _write_manifest(out: Path, releases: list[Release]) -> None:
     partial.replace(out / MANIFEST)
 
 
-def _fetch_one(release: Release, out: Path) -> Result:
+def _fetch_one(release: Release, out: Path, sources: _SourceIndex) -> Result:
     target = out / release.project
     stamp = target / _STAMP
     if stamp.is_file() and stamp.read_text("utf-8").strip() == release.sha256:
@@ -197,11 +204,11 @@ def _fetch_one(release: Release, out: Path) -> Result:
                 outcome = "differs"
                 reason = f"the list is of Python {release.version}, this is {platform.python_version()}"
         else:
-            archive = _download(release, Path(scratch, "download"))
+            archive = _download(release, Path(scratch, "download"), sources)
             digest = hashlib.sha256(archive.read_bytes()).hexdigest()
             if digest != release.sha256:
                 raise CorpusError(f"{archive.name} has SHA-256 {digest}, the list says {release.sha256}.")
-            _extract(archive, tree)
+            _extract(archive, tree, release.kind)
         (tree / _STAMP).write_text(digest + "\n", "utf-8")
         if target.exists():
             target.rename(Path(scratch, "old"))
@@ -209,9 +216,15 @@ def _fetch_one(release: Release, out: Path) -> Result:
     return Result(release, outcome, reason)
 
 
-def _download(release: Release, directory: Path) -> Path:
-    """Let pip fetch the one file with the listed hash; it refuses any other."""
+def _download(release: Release, directory: Path, sources: _SourceIndex) -> Path:
     directory.mkdir()
+    if release.kind in ("deb", "dsc"):
+        return _download_with_apt(release, directory, sources)
+    return _download_with_pip(release, directory)
+
+
+def _download_with_pip(release: Release, directory: Path) -> Path:
+    """Let pip fetch the one file with the listed hash; it refuses any other."""
     requirement = directory.with_suffix(".txt")
     requirement.write_text(f"{release.name}=={release.version} --hash=sha256:{release.sha256}\n", "utf-8")
     command = [
@@ -257,18 +270,130 @@ def _wheel_tags(file: str) -> list[str]:
     return options
 
 
+def _download_with_apt(release: Release, directory: Path, sources: _SourceIndex) -> Path:
+    """Let apt-get fetch the binary package, or the listed tarball of the source package. Nothing is installed."""
+    if release.kind == "deb":
+        command = ["download"]
+    else:
+        command = [*sources.options(), "source", "--download-only", "--only-source", "--tar-only"]
+    done = _apt_get(["-qq", *command, f"{release.name}={release.version}"], directory)
+    files = [path for path in directory.iterdir() if path.suffix == ".deb" or path.name == release.file]
+    if done.returncode != 0 or len(files) != 1:
+        raise CorpusError(f"apt-get could not download {release.name} {release.version}: {_complaint(done)}")
+    return files[0]
+
+
+def _apt_get(arguments: Sequence[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["apt-get", *arguments],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS_PER_RELEASE,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise CorpusError("apt-get is not on this machine; fetch Debian packages on Debian.") from error
+
+
+def _complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the first error that apt-get gave, else its last line: what follows the first only repeats it."""
+    lines = done.stderr.splitlines()
+    return next((line for line in lines if line.startswith("E:")), (lines or ["it said nothing"])[-1])
+
+
+class _SourceIndex:
+    """Where apt-get finds source packages: most machines are set up for binary packages alone.
+
+    Then the sources that apt knows are asked for their source packages, too, with an index of our own beside
+    the text, made once and only if it is needed: apt's own settings and lists stay as they are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._options: list[str] | None = None
+        self._fault = ""
+
+    def options(self) -> list[str]:
+        """Return what to put before `source`. Raises `CorpusError` if there is no index, and why."""
+        with self._lock:
+            if self._options is None:
+                self._options = self._make()
+        if self._fault:
+            raise CorpusError(f"apt-get has no index of source packages: {self._fault}")
+        return self._options
+
+    def _make(self) -> list[str]:
+        if _apt_get(["indextargets", "Created-By: Sources"], self._directory).stdout.strip():
+            return []
+        parts, lists = self._directory / "parts", self._directory / "lists"
+        parts.mkdir(exist_ok=True)
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        listed = _apt_get(["indextargets", "--format", "$(SOURCESENTRY)", "Created-By: Packages"], self._directory)
+        entries = {line.rpartition(":")[0] for line in listed.stdout.splitlines()}  # file:number
+        if not entries:
+            self._fault = "it knows no packages at all; run `apt-get update`"
+            return []
+        for name in entries:
+            text = Path(name).read_text("utf-8")
+            text = re.sub(r"^Types:.*", "Types: deb-src", text, flags=re.MULTILINE)
+            text = re.sub(r"^deb(?=\s)", "deb-src", text, flags=re.MULTILINE)
+            (parts / Path(name).name).write_text(text, "utf-8")
+        options = ["-o", "Dir::Etc::SourceList=/dev/null", "-o", f"Dir::Etc::SourceParts={parts}"]
+        options += ["-o", f"Dir::State::Lists={lists}"]
+        updated = _apt_get(["-qq", *options, "update"], self._directory)
+        if not any(lists.glob("*_Sources*")):
+            self._fault = _complaint(updated)
+        return options
+
+
 def _is_wanted(name: str) -> bool:
     path = PurePosixPath(name)
     return path.suffix.lower() in LANGUAGES or _LICENCE_FILE.match(path.name) is not None
 
 
-def _extract(archive: Path, tree: Path) -> None:
+def _extract(archive: Path, tree: Path, kind: Kind) -> None:
+    if kind == "deb":
+        archive = _installed_files(archive)
+    top = _common_directory(archive) if kind in ("deb", "dsc") else ""
     tree.mkdir()
     for name, size, read in archive_members(archive):
         if size <= _LARGEST_MEMBER and _is_wanted(name):
-            target = tree / name
+            target = tree / _below(name, top)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(read())
+
+
+def _installed_files(package: Path) -> Path:
+    """Unwrap the tar of what a Debian package installs. Its scripts are in the other half, which stays shut."""
+    tar = package.with_suffix(".tar")
+    try:
+        with tar.open("wb") as file:
+            command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+            subprocess.run(command, stdout=file, stderr=subprocess.PIPE, timeout=_SECONDS_PER_RELEASE, check=True)
+    except FileNotFoundError as error:
+        raise CorpusError("dpkg-deb is not on this machine; fetch Debian packages on Debian.") from error
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", "replace")
+        raise CorpusError(f"dpkg-deb could not unpack {package.name}: {said}") from error
+    return tar
+
+
+def _common_directory(archive: Path) -> str:
+    """Return the directory that all the source text lies under: people work in a project, not in /usr/share."""
+    names = [name for name, _, _ in archive_members(archive) if _is_wanted(name) and not name.startswith(_DOC)]
+    return posixpath.commonpath([posixpath.dirname(name) for name in names]) if names else ""
+
+
+def _below(name: str, top: str) -> str:
+    """Return where a file goes: below `top`, or from Debian's directory of documents to the top of the project."""
+    if name.startswith(_DOC):
+        return name.removeprefix(_DOC).partition("/")[2] or name
+    return PurePosixPath(name).relative_to(top).as_posix()
 
 
 def _stdlib_files() -> Iterator[tuple[str, Path]]:

@@ -1,10 +1,11 @@
-"""Fetching a list through the real client, from a local directory instead of an index."""
+"""Fetching a list through the real client, from a local directory instead of an index; a script plays apt-get."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import os
 import sysconfig
 import tarfile
 import zipfile
@@ -203,6 +204,149 @@ def test_a_directory_of_other_files_is_left_alone(tmp_path: Path) -> None:
         fetch(listed, tmp_path / "file")
 
 
+# --- Debian packages ---
+
+# What apt-get does, as far as it is asked to: its index is a directory, and it knows source packages either from the
+# start or after an update with sources that name them.
+APT_GET = """#!/bin/sh
+set -e
+lists=$MIRROR/lists
+for last; do
+    case $last in Dir::State::Lists=*) lists=${last#*=} ;; Dir::Etc::SourceParts=*) parts=${last#*=} ;; esac
+done
+echo "$@" >> "$MIRROR/calls"
+case " $* " in
+*" indextargets --format "*) [ ! -e "$MIRROR/sources" ] || echo "$MIRROR/sources/demo.sources:1" ;;
+*" indextargets "*) ls "$lists" | grep Sources || true ;;
+*" update "*)
+    [ ! -e "$MIRROR/offline" ] || { echo "W: Failed to fetch the index" >&2; exit 0; }
+    grep -q '^Types: deb-src$' "$parts/demo.sources" && touch "$lists/demo_Sources" ;;
+*" download "*) cp "$MIRROR"/"${last%=*}"_* . || { echo "E: Unable to locate package ${last%=*}" >&2; exit 100; } ;;
+*" source "*)
+    [ -e "$lists"/demo_Sources ] || { echo "E: You must put some 'deb-src' URIs in your sources.list" >&2; exit 100; }
+    cp "$MIRROR"/"${last%=*}"_*.orig*.tar.gz . || { echo "E: Unable to find it" >&2; echo "E: Done" >&2; exit 100; } ;;
+esac
+"""
+
+
+def tar(path: Path, files: dict[str, str]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content.encode())
+            archive.addfile(info, io.BytesIO(content.encode()))
+        link = tarfile.TarInfo("./usr/share/code/demo/link.go")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return path
+
+
+def deb(directory: Path, name: str = "golang-demo-dev") -> Path:
+    """Make what the fake dpkg-deb takes for a package: the tar that a real one holds."""
+    files = {
+        f"./usr/share/doc/{name}/copyright": "MIT\n",
+        f"./usr/share/doc/{name}/examples/use.go": "package main\n",
+        f"./usr/share/doc/{name}/changelog.gz": "",
+        "./usr/share/code/demo/demo.go": "package demo\n\nfunc Demo() int {\n\treturn 1\n}\n",
+        "./usr/share/code/demo/inner/part.go": "package inner\n\nfunc Part() int {\n\treturn 2\n}\n",
+        "../outside.go": "package outside\n",
+    }
+    return tar(directory / f"{name}_1.0-1_all.deb", files)
+
+
+def debian(path: Path, **changes: str) -> str:
+    name = path.name.split("_")[0]
+    return entry(path, **{"name": name, "version": "1:1.0~rc1+ds-1", "kind": "deb", **changes})
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that a fake apt-get takes for all the packages there are."""
+    directory, programs = tmp_path / "mirror", tmp_path / "bin"
+    (directory / "lists").mkdir(parents=True)
+    (directory / "sources").mkdir()
+    (directory / "sources" / "demo.sources").write_text("Types: deb\nURIs: file:/nowhere\nSuites: demo\n")
+    programs.mkdir()
+    for name, script in {"apt-get": APT_GET, "dpkg-deb": '#!/bin/sh\nexec cat "$2"\n'}.items():
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("MIRROR", str(directory))
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return directory
+
+
+def test_a_debian_package_is_laid_out_like_the_project_it_packs(mirror: Path, tmp_path: Path) -> None:
+    listed, out = tmp_path / "list.toml", tmp_path / "out"
+    listed.write_text(debian(deb(mirror)))
+    assert [result.outcome for result in fetch(listed, out)] == ["fetched"]
+    tree = out / "golang-demo-dev"
+    kept = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
+    assert kept == [".lsp-charrnn-sha256", "copyright", "demo.go", "examples/use.go", "inner/part.go"]
+    assert not list(tmp_path.rglob("outside.go"))
+    calls = (mirror / "calls").read_text()
+    assert calls == "-qq download golang-demo-dev=1:1.0~rc1+ds-1\n"  # no index of source packages is asked for
+    assert [result.outcome for result in fetch(listed, out)] == ["already there"]
+    assert (mirror / "calls").read_text() == calls
+    files, _ = read_corpus([out], suffixes=[".go"])
+    assert [(file.project, file.path, file.language) for file in files] == [
+        ("golang-demo-dev", "demo.go", "go"),
+        ("golang-demo-dev", "examples/use.go", "go"),
+        ("golang-demo-dev", "inner/part.go", "go"),
+    ]
+
+
+def source_package(mirror: Path, name: str = "demo-java") -> Path:
+    tar(mirror / f"{name}_1.0.orig-more.tar.gz", {"more/More.java": "class More {}\n"})
+    files = {"Demo-v1/README.md": "# Demo\n", "Demo-v1/src/Demo.java": "class Demo {}\n"}
+    return tar(mirror / f"{name}_1.0.orig.tar.gz", files)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_source_package_needs_no_change_to_the_machines_sources(mirror: Path, tmp_path: Path, known: bool) -> None:
+    if known:
+        (mirror / "lists" / "demo_Sources").touch()
+    before = sorted((path, path.is_file() and path.read_bytes()) for path in mirror.rglob("*"))
+    first, second = source_package(mirror), source_package(mirror, "other-java")
+    listed, out = tmp_path / "list.toml", tmp_path / "out"
+    listed.write_text(debian(first, kind="dsc") + debian(second, kind="dsc"))
+    assert [result.outcome for result in fetch(listed, out)] == ["fetched", "fetched"]
+    assert (out / "demo-java" / "src" / "Demo.java").is_file()
+    assert (out / "demo-java" / "README.md").is_file()
+    assert not list(out.rglob("More.java"))
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "demo-java", "other-java"]
+    assert (mirror / "calls").read_text().count(" update\n") == (not known)
+    assert all(path.is_dir() or path.read_bytes() == content for path, content in before)
+
+
+def test_why_a_debian_package_cannot_be_had(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reasons() -> list[str]:
+        return [result.reason for result in fetch(listed, tmp_path / "out")]
+
+    listed = tmp_path / "list.toml"
+    good, tampered, damaged = deb(mirror), deb(mirror, "tampered-dev"), mirror / "damaged-dev_1.0-1_all.deb"
+    damaged.write_bytes(b"no tar")
+    absent = debian(good, name="absent-dev", file="absent-dev_1.0-1_all.deb")
+    source = debian(source_package(mirror), kind="dsc")
+    listed.write_text(debian(good) + debian(tampered) + absent + debian(damaged) + source)
+    tampered.write_bytes(tampered.read_bytes() + b"\n")
+    (mirror / "offline").touch()
+    had, changed, unknown, broken, unindexed = reasons()
+    assert had == ""
+    assert "tampered-dev_1.0-1_all.deb has SHA-256" in changed
+    assert unknown == "apt-get could not download absent-dev 1:1.0~rc1+ds-1: E: Unable to locate package absent-dev"
+    assert "not an archive" in broken
+    assert unindexed == "apt-get has no index of source packages: W: Failed to fetch the index"
+    (mirror / "offline").unlink()
+    (mirror / "demo-java_1.0.orig.tar.gz").rename(mirror / "demo-java_1.1.orig.tar.gz")
+    assert reasons()[4] == "apt-get could not download demo-java 1:1.0~rc1+ds-1: it said nothing"
+    (mirror / "sources" / "demo.sources").unlink()
+    (mirror / "sources").rmdir()
+    assert "run `apt-get update`" in reasons()[4]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert set(reasons()) == {"", "apt-get is not on this machine; fetch Debian packages on Debian."}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, "golang-demo-dev"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -214,6 +358,7 @@ def test_a_directory_of_other_files_is_left_alone(tmp_path: Path) -> None:
         ({"name": "--index-url"}, "index-url"),
         ({"colour": "blue"}, "colour"),
         ({"version": "1.0\\n--index-url x"}, "version"),
+        ({"kind": "dsc", "file": ""}, "tarball"),
     ],
 )
 def test_a_faulty_list_names_the_entry(tmp_path: Path, changes: dict[str, str], said: str) -> None:
@@ -248,7 +393,8 @@ def test_the_committed_lists_are_sound_and_disjoint() -> None:
     assert " ".join(sorted(release.project for release in held_out)) == (
         "arrow attrs cachetools click flask itsdangerous loguru marshmallow python-dotenv requests"
     )
-    names = [release.project for release in train + held_out]
+    code = read_list(ROOT / "corpora" / "gate-code.toml") + read_list(ROOT / "corpora" / "heldout-code.toml")
+    names = [release.project for release in train + held_out + code]
     assert len(set(names)) == len(names)
 
 
