@@ -107,9 +107,9 @@ class Stream:
 
     def __init__(self, model: Model, header: bytes, *, exact: bool = False) -> None:
         self.model = model
-        self._exact = exact
-        logits, state = model.read(to_symbols(header)[:, None], model.initial_state())
-        self._snapshots = Snapshots(Snapshot(0, state, logits[-1, 0].copy()))
+        self.exact = exact
+        logits, state = model.advance(to_symbols(header)[:, None], model.initial_state())
+        self._snapshots = Snapshots(Snapshot(0, state, logits[0]))
         self._refining: list[_Lane] = []  # at most one
         self._lanes: list[_Lane] = []
 
@@ -121,7 +121,7 @@ class Stream:
         """Follow an edit of the text."""
         if edit.start == edit.end and not edit.new:
             return
-        if self._exact:
+        if self.exact:
             self._snapshots.drop_past(edit.start)
             return
         self._snapshots.edit(edit)
@@ -159,12 +159,11 @@ class Stream:
 
         Unless something better than `start` is known there by now: what was decoded from it is no better.
         """
-        first = self._snapshots.find(start.offset)
-        if self._exact or first is None or not agree(self._snapshots[first].state, start.state):
-            return
-        last = self._snapshots.last(offset)
+        first, last = self._snapshots.find(start.offset), self._snapshots.last(offset)
         follows = int(self._snapshots.offsets[last])
-        if not start.offset <= follows < offset:
+        if self.exact or first is None or not start.offset <= follows < offset:
+            return
+        if not agree(self._snapshots[first].state, start.state):
             return
         index = self._snapshots.put(Snapshot(offset, state, logits, self._snapshots.since(last)), follows=follows)
         self._snapshots.touch(index)
@@ -181,7 +180,7 @@ class Stream:
 
         Raises `Cancelled`; called again, it goes on.
         """
-        while not self._exact and not self.is_refined(offset):
+        while not self.exact and not self.is_refined(offset):
             # One that was given up some keys ago is as good; one for another place is not.
             if not any(0 <= offset - lane.limit < WARM_UP for lane in self._refining):
                 self._refining = [self._refinement(document, offset)]
@@ -196,7 +195,7 @@ class Stream:
         """
         # Lanes that were given up where nobody is any more must not keep those here waiting.
         self._lanes = [lane for lane in self._lanes if lane.limit > offset - radius and lane.at < offset + radius]
-        while not self._exact:
+        while not self.exact:
             if not self._lanes:
                 self._lanes = self._planned(document, offset, radius)
             if not self._lanes:
@@ -210,7 +209,7 @@ class Stream:
         """Return the index of the snapshot to read on from to `offset`; None for a cold start."""
         snapshots = self._snapshots
         index = snapshots.last(offset)
-        if self._exact:
+        if self.exact:
             return index
         best, best_since = None, offset - WARM_UP
         # Within a run all are as good, so the last is the nearest; the run before may know more.
@@ -244,10 +243,8 @@ class Stream:
         line = document.slice(max(0, begin - _LINE), begin).rfind(b"\n")
         if line >= 0:
             begin = max(0, begin - _LINE) + line + 1
-        # Not within a character, nor within \r\n.
-        while begin > 0 and (
-            document.slice(begin, begin + 1)[0] & 0xC0 == 0x80 or document.slice(begin - 1, begin + 1) == b"\r\n"
-        ):
+        begin = document.character_start(begin)
+        if document.slice(begin - 1, begin + 1) == b"\r\n":
             begin -= 1
         head = self._snapshots[self._snapshots.last(min(_HEAD, begin))]
         return _Lane(begin, limit, head.state, head.logits, begin, *_symbols(document, begin, limit), warm=warm)
@@ -372,16 +369,11 @@ def _symbols(document: Document, start: int, end: int) -> tuple[npt.NDArray[np.i
 
     A line end is one symbol. Of a `\r\n` it is read at the `\r`, and nothing at the `\n`.
     """
-    data = document.slice(start, end)
-    if b"\r" not in data:
-        after_cr = data.startswith(b"\n") and document.slice(start - 1, start) == b"\r"
-        symbols = to_symbols(data[1:] if after_cr else data)
-        return symbols, np.arange(1, len(symbols) + 1, dtype=np.int64) + after_cr
+    data = (document.slice(start - 1, start) or b"\n") + document.slice(start, end)
     codes = to_symbols(data)
-    previous = np.empty_like(codes)
-    previous[1:] = codes[:-1]
-    previous[0] = ord("\r") if start > 0 and document.slice(start - 1, start) == b"\r" else 0
-    read = np.flatnonzero((codes != ord("\n")) | (previous != ord("\r")))
-    symbols = codes[read]
+    if b"\r" not in data:
+        return codes[1:], np.arange(1, len(codes), dtype=np.int64)
+    read = np.flatnonzero((codes[1:] != ord("\n")) | (codes[:-1] != ord("\r")))
+    symbols = codes[1:][read]
     symbols[symbols == ord("\r")] = ord("\n")
     return symbols, read + 1

@@ -100,14 +100,14 @@ def export_model(
     languages: Sequence[str],
     training: Mapping[str, Any],
     evaluation: Mapping[str, Any],
-    card: str,
+    card: str | None,
     force: bool = False,
 ) -> Path:
     """Write a model directory and return its path; the whole of it appears there, or nothing does.
 
-    `training` and `evaluation` are facts for config.json (JSON data), `card` is the text of README.md. With
-    `force` a model that is there already is replaced, and what else its directory holds is kept. Raises
-    `OutputError` where `out_dir` exists (with `force`, where it is not a model) or cannot be written, and
+    `training` and `evaluation` are facts for config.json (JSON data), `card` is the text of README.md, which None
+    leaves alone. With `force` a model that is there already is replaced, and what else its directory holds is kept.
+    Raises `OutputError` where `out_dir` exists (with `force`, where it is not a model) or cannot be written, and
     `ModelError` as `build_onnx` does.
     """
     out = Path(out_dir).expanduser().resolve()
@@ -132,7 +132,8 @@ def export_model(
         "evaluation": dict(evaluation),
         "files": {key: hashlib.sha256(data).hexdigest() for key, data in files.items()},
     }
-    files[CARD_FILE] = card.encode("utf-8")
+    if card is not None:
+        files[CARD_FILE] = card.encode("utf-8")
     files[CONFIG_FILE] = (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
     try:
         _write_directory(out, files)
@@ -158,9 +159,9 @@ def renew_model(path: str | os.PathLike[str]) -> Path:
         directory,
         name=config["name"],
         languages=config["languages"],
-        training=config["training"],
-        evaluation=config["evaluation"],
-        card=(directory / CARD_FILE).read_text(encoding="utf-8"),
+        training=config.get("training", {}),
+        evaluation=config.get("evaluation", {}),
+        card=None,
         force=True,
     )
 

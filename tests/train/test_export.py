@@ -17,7 +17,7 @@ from lsp_charrnn.errors import ModelError, OutputError
 from lsp_charrnn.model.files import load_model, load_weights, verify_model
 from lsp_charrnn.model.spec import CELLS, Cell, ModelSpec
 from lsp_charrnn.train import export
-from lsp_charrnn.train.export import build_onnx, build_step_onnx, export_model
+from lsp_charrnn.train.export import build_onnx, build_step_onnx, export_model, renew_model
 
 SPEC = ModelSpec(hidden=16, embedding=8)
 FILES = ["README.md", "config.json", "model.onnx", "step.onnx", "weights.safetensors"]
@@ -159,6 +159,28 @@ def test_force_never_replaces_what_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not a directory"):
         write(tmp_path / "thesis.txt", force=True)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("card", [None, b"# mine\r\n\xff"])
+def test_renewing_leaves_the_card_as_it_is(tmp_path: Path, card: bytes | None) -> None:
+    out = write(tmp_path / "tiny")
+    (out / "README.md").unlink()
+    if card is not None:
+        (out / "README.md").write_bytes(card)
+    (out / "model.onnx").write_bytes(b"old")
+    assert renew_model(out) == out
+    assert all(check.ok for check in verify_model(out))
+    assert names(out) == [name for name in FILES if name != "README.md" or card is not None]
+    assert card is None or (out / "README.md").read_bytes() == card
+
+
+def test_renewing_asks_for_no_facts_of_the_training(tmp_path: Path) -> None:
+    out = write(tmp_path / "tiny")
+    config = json.loads((out / "config.json").read_text("utf-8"))
+    del config["training"], config["evaluation"]
+    (out / "config.json").write_text(json.dumps(config), "utf-8")
+    renew_model(out)
+    assert all(check.ok for check in verify_model(out))
 
 
 @pytest.mark.parametrize("there_before", [True, False])
