@@ -11,10 +11,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from lsp_charrnn.project.memory import ProjectMemory
 
 from lsp_charrnn import __version__
 from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
@@ -40,12 +43,21 @@ corpus_app = typer.Typer(help="Get the source text that models are trained and j
 models_app = typer.Typer(
     help="List the models, show a model's card, verify a model's files, renew an old one.", invoke_without_command=True
 )
+cache_app = typer.Typer(
+    help="List or clear what is kept of your projects: their text and its counts, for an immediate start.",
+    no_args_is_help=True,
+)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(models_app, name="models")
+app.add_typer(cache_app, name="cache")
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Name or directory of a model; by default the one for the file's language.")
+]
+SuffixOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="File name suffix to measure on, such as .go; may be given again. Default: .py."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -110,6 +122,10 @@ def serve(
     log_level: Annotated[
         str, typer.Option(help="What goes to stderr: debug, info, warning or error. Only debug shows text of yours.")
     ] = "warning",
+    cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Where the memories of projects are kept. Default: your cache directory."),
+    ] = None,
 ) -> None:
     """Run the language server: what an editor starts. It speaks LSP over stdin and stdout."""
     if tcp is not None and ws is not None:
@@ -118,12 +134,12 @@ def serve(
 
     if tcp is not None:
         host, port = _address(tcp, "--tcp")
-        code = server.serve_tcp(host, port, log_level=log_level)
+        code = server.serve_tcp(host, port, log_level=log_level, caches=cache)
     elif ws is not None:
         host, port = _address(ws, "--ws")
-        code = server.serve_ws(host, port, log_level=log_level)
+        code = server.serve_ws(host, port, log_level=log_level, caches=cache)
     else:
-        code = server.serve_stdio(log_level=log_level)
+        code = server.serve_stdio(log_level=log_level, caches=cache)
     raise typer.Exit(code)
 
 
@@ -156,7 +172,8 @@ def complete(
     language = LANGUAGES.get(path.suffix.lower(), path.suffix.lstrip(".").lower())
     loaded = _load(model, language)
     session = Session(lambda _: loaded)
-    session.open("file", document, path=_path_in_project(path), language=language)
+    project = _project_around(path)
+    session.open("file", document, path=_path_in_project(path), language=language, project=project)
     answer = session.complete("file", offset, count=max(2, count))
     completions = answer.completions[:count]
     row, start = document.line_at(offset), document.line_bounds(document.line_at(offset))[0]
@@ -181,6 +198,22 @@ def complete(
         for more in rest:
             out.print(f"         [bold green]{_escaped(more)}[/]")
     out.print(f"[dim]{loaded.name}, {answer.elapsed_ms:.1f} ms with reading the file[/]")
+
+
+def _project_around(path: Path) -> ProjectMemory | None:
+    """Return the memory of the project that a file lies in, its own text left out; None if it lies in none."""
+    from lsp_charrnn.project.cache import cache_file
+    from lsp_charrnn.project.memory import ProjectMemory
+
+    root = _git_root(path)
+    if root is None:
+        return None
+    memory = ProjectMemory(root, cache=cache_file(root))
+    name = _path_in_project(path)
+    with err.status(f"reading the project {_escaped(root.name)}"):
+        memory.refresh(near=[name])
+    memory.follow(name)
+    return memory
 
 
 @app.command()
@@ -257,11 +290,12 @@ def _offset(document: Any, path: Path, line: int | None, column: int | None) -> 
 
 def _path_in_project(path: Path) -> str:
     """Return the path as the model should see it: within its git work tree, or the file's name alone."""
-    full = path.resolve()
-    for parent in full.parents:
-        if (parent / ".git").exists():
-            return full.relative_to(parent).as_posix()
-    return full.name
+    root = _git_root(path)
+    return path.resolve().name if root is None else path.resolve().relative_to(root).as_posix()
+
+
+def _git_root(path: Path) -> Path | None:
+    return next((parent for parent in path.resolve().parents if (parent / ".git").exists()), None)
 
 
 def _load(model: str, language: str) -> Any:
@@ -368,7 +402,7 @@ def corpus_fetch(
     source_list: Annotated[Path, typer.Argument(metavar="LIST", help="A list of releases, like corpora/python.toml.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to put the source text into.")],
 ) -> None:
-    """Download the releases of a list with pip, verify their hashes, and unpack their source text.
+    """Download the releases of a list with pip or apt, verify their hashes, and unpack their source text.
 
     What is there already and verified is not fetched again, so an interrupted run is simply repeated.
     """
@@ -405,6 +439,54 @@ def evaluate_bits(
     _show(report, as_json)
 
 
+@evaluate_app.command("memory")
+def evaluate_memory(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
+    model: ModelOption = "",
+    max_chars: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Measure on a fixed sample of files that hold about so many characters."),
+    ] = None,
+    suffix: SuffixOption = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also what PPMd (order 16) and xz need, given the rest of the project.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure bits per character with the memories: of the model alone, with the document's, with the project's too."""
+    from lsp_charrnn.evaluate.memory import measure_memory
+
+    report = measure_memory(
+        _existing(paths),
+        model=model,
+        max_chars=max_chars,
+        suffixes=suffix or (".py",),
+        compare=compare,
+        progress=lambda done, total: err.print(f"[dim]{done:,} of {total:,} characters[/]"),
+    )
+    _show(report, as_json)
+
+
+@evaluate_app.command("fit-mixer")
+def evaluate_fit_mixer(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects that neither was trained on.")],
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="Where to write it.")],
+    model: ModelOption = "",
+) -> None:
+    """Fit the gate that mixes the model with the memories (`lsp_charrnn/engine/mixer.safetensors`). Needs torch."""
+    from lsp_charrnn.evaluate.memory import fit_mixer
+
+    def progress(what: str, done: int, total: int) -> None:
+        if done % 100 == 0 or total:
+            err.print(f"[dim]{what}: {done}{f'/{total}' if total else ''}[/]")
+
+    try:
+        alone, mixed = fit_mixer(_existing(paths), out_path, model=model, progress=progress)
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    out.print(f"{alone:.3f} bits per character → {mixed:.3f}, on the text it was fitted to; wrote {out_path}")
+
+
 @evaluate_app.command("typing")
 def evaluate_typing(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
@@ -422,9 +504,16 @@ def evaluate_typing(
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="NAME=VALUE", help="A server setting, such as decode.lanes=4; may be given again."),
     ] = None,
+    suffix: SuffixOption = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Measure the model without the memories, too, and they without it.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure keystrokes saved: type held-out files through the real server and take what it suggests rightly."""
+    """Measure keystrokes saved: type held-out files through the real server and take what it suggests rightly.
+
+    The rest of each file's project lies around it, as in real life.
+    """
     import asyncio
 
     from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
@@ -438,6 +527,8 @@ def evaluate_typing(
             files=files or WINDOWS,
             keys=keys or KEYS,
             place="middle" if middle else "end",
+            suffixes=suffix or (".py",),
+            compare=compare,
             progress=lambda what, done, total: err.print(f"[dim]{what}: {done}/{total}[/]"),
         )
     )
@@ -474,6 +565,42 @@ def _show(report: Any, as_json: bool) -> None:
         print(json.dumps(report.to_json(), ensure_ascii=False))
     else:
         out.print(report.table())
+
+
+# --- what is kept of projects --------------------------------------------------------------------------------
+
+
+@cache_app.command("list")
+def cache_list(as_json: JsonFlag = False) -> None:
+    """List the projects whose text is kept, where, and how large it is."""
+    from rich.table import Table
+
+    from lsp_charrnn.project.cache import cache_directory, caches
+
+    found = list(caches())
+    if as_json:
+        rows = [{"file": str(path), "project": root, "bytes": size} for path, root, size in found]
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    table = Table(title=f"Kept in {cache_directory()}")
+    table.add_column("project", overflow="fold")
+    table.add_column("MB", justify="right")
+    for _, root, size in found:
+        table.add_row(_escaped(root), f"{size / 1e6:.1f}")
+    out.print(table if found else f"[dim]nothing is kept in {_escaped(str(cache_directory()))}[/]")
+
+
+@cache_app.command("clear")
+def cache_clear(
+    project: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="[PROJECT]", help="A project's folder; without one, all are cleared."),
+    ] = None,
+) -> None:
+    """Remove what is kept of a project, or of all. It is made anew when the project is opened again."""
+    from lsp_charrnn.project.cache import clear
+
+    out.print(f"removed what was kept of {clear(project)} projects")
 
 
 # --- looking after models ------------------------------------------------------------------------------------

@@ -18,17 +18,57 @@ class Settings:
     """What a user can set, by the names of `SETTING_NAMES`."""
 
     model: str = ""  # name or path of a model; empty: chosen by the document's language
-    memory_document: bool = True  # reserved for the document memory; accepted, without effect so far
-    memory_project: bool = True  # reserved for the project memory; accepted, without effect so far
+    memory_document: bool = True  # expect what the open document has held in the same context
+    memory_project: bool = True  # and what the other files of its project have
+    memory_project_megabytes: float = 5.0  # of a project's text that are counted, nearest and newest first
     decode_lanes: int = 8  # eight samples cost about what one and a third do
     decode_budget_ms: float = 50.0  # what is ready by then is the answer
     decode_max_chars: int = 160  # longest suggestion, in bytes
     decode_temperature: float = 0.6  # of the sampled lanes; the first lane is always greedy
+    decode_cost: float = 0.3  # keys that a wrong suggestion costs its reader: 0 shows most, 1 is calm
     stream_exact: bool = False  # read every text from its start, symbol by symbol: slow, and equal to float rounding
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = ()  # as in .gitignore, against the path within the workspace
     diagnostics_surprise: bool = False  # reserved for surprise as diagnostics; accepted, without effect so far
 
+
+# Languages (by the clients' ids) that are completed even where no model was trained for them: by the memories of the
+# document and its project, and whichever model there is. Prose and data are not: there a model of code says little.
+PROGRAMMING_LANGUAGES: Final = frozenset(
+    {
+        *(
+            "c",
+            "cpp",
+            "csharp",
+            "cuda-cpp",
+            "d",
+            "dart",
+            "elixir",
+            "erlang",
+            "fsharp",
+            "go",
+            "groovy",
+            "haskell",
+            "java",
+        ),
+        *("javascript", "javascriptreact", "julia", "kotlin", "lua", "nim", "objective-c", "objective-cpp", "ocaml"),
+        *(
+            "perl",
+            "php",
+            "powershell",
+            "python",
+            "r",
+            "ruby",
+            "rust",
+            "scala",
+            "shell",
+            "shellscript",
+            "sh",
+            "solidity",
+        ),
+        *("sql", "swift", "typescript", "typescriptreact", "verilog", "vhdl", "zig"),
+    }
+)
 
 DEFAULT_MINUTES: Final = 30.0  # of training, where neither minutes nor steps are given
 
@@ -55,10 +95,12 @@ SETTING_NAMES: Final[dict[str, str]] = {
     "model": "model",
     "memory.document": "memory_document",
     "memory.project": "memory_project",
+    "memory.projectMegabytes": "memory_project_megabytes",
     "decode.lanes": "decode_lanes",
     "decode.budgetMs": "decode_budget_ms",
     "decode.maxChars": "decode_max_chars",
     "decode.temperature": "decode_temperature",
+    "decode.cost": "decode_cost",
     "stream.exact": "stream_exact",
     "disabledLanguages": "disabled_languages",
     "disabledGlobs": "disabled_globs",
@@ -66,10 +108,12 @@ SETTING_NAMES: Final[dict[str, str]] = {
 }
 
 _RANGES: Final[dict[str, tuple[float, float]]] = {
+    "memory.projectMegabytes": (0.1, 100),
     "decode.lanes": (1, 64),
     "decode.budgetMs": (1, 10_000),
     "decode.maxChars": (1, 2_000),
     "decode.temperature": (0, 5),
+    "decode.cost": (0, 100),
 }
 
 

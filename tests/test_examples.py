@@ -18,7 +18,7 @@ def test_try_it_shows_ghost_text_and_what_to_do_next() -> None:
     assert done.returncode == 0, done.stderr
     assert "Server started" in done.stdout
     keys = re.findall(r"^ *(?:Tab|\S) +\d+\.\d ", done.stdout, re.MULTILINE)
-    assert len(keys) > 30, "one line a key"
+    assert len(keys) > 20, "one line a key"
     assert re.search(r"^Tab ", done.stdout, re.MULTILINE), "something must be right often enough to be taken"
     assert re.search(r"\d+% saved", done.stdout)
     for step in ("editors/nvim", "editors/vscode", "complete FILE:LINE", "pip install -e '.[train]'", "train PATH"):

@@ -80,6 +80,7 @@ async function suggestion(ms = 4000) {
 async function save(file) {
   await press('Control+s');
   await sleep(400);
+  await page.waitForFunction(() => !document.querySelector('.tab.active.dirty')); // on a busy machine it takes longer
   return fs.readFileSync(file, 'utf8');
 }
 /** Makes `text` what `file`, which is in front, holds, the cursor at its end. Pasted, for typing would indent it once more. */

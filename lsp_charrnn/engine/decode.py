@@ -6,7 +6,9 @@ and none is spent twice. At temperature 0 it is plain beam search. One lane alwa
 
 Length is a decision: of all prefixes of all lanes that end on a token's or a line's end, the best is the one
 with the largest expected benefit P*(k - 1) - (1 - P)*cost, for a prefix of probability P that saves k keys and
-takes one to accept. Nothing here knows documents or what stands behind the cursor: see `filters` and `session`.
+takes one to accept, P being doubted the more the longer it is (`DOUBT`). A lane that cannot come near the best any more
+is given up. What is expected after a lane is the model's, or a `Mixture` of it and the memories. Nothing here knows
+documents or what stands behind the cursor: see `filters` and `session`.
 
 A step of the model takes about 200 µs, and what is done around it must be little beside that. So the lanes lie side by
 side in arrays, what depends on how a text ends is looked up in tables, and operations are few rather than obvious.
@@ -25,16 +27,21 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lsp_charrnn.engine.mixer import Mixture
 from lsp_charrnn.engine.snapshots import Snapshot
 from lsp_charrnn.engine.stream import never
 from lsp_charrnn.model.step import Logits, Model, State
 from lsp_charrnn.text.symbols import FIRST_SPECIAL, UTF8_ALLOWED, UTF8_BOUNDARY, UTF8_NEXT, UTF8_STATES, VOCABULARY
 
-# Keys that a wrong suggestion costs its reader: few more are saved at 0, and far more is shown (docs/experiments.md).
+# Keys that a wrong suggestion costs its reader: at 0 little more is saved, and far more is shown (docs/experiments.md).
 COST: Final = 0.3
 TOP_P: Final = 0.98  # of each lane's next symbols: what lies outside this mass is not sampled
 TOP_K: Final = 32  # of each lane's next symbols: the most that are sampled from, in whatever mass
 GOES_ON: Final = 0.7  # where a word goes on with a larger probability than this, no suggestion ends
+# Lengths are compared as if a text of k keys had its probability to the power of 1 + k * this. The likeliest of many
+# long texts is less likely than it looks, and a shorter one is followed by another suggestion for one key more.
+DOUBT: Final = 0.05
+HOPELESS: Final = 0.3  # share of the best's worth that a lane must be able to reach, or it is given up
 HORIZON: Final = 24  # keys further on in which a lane may still become better than the best so far
 
 _INDENTATION: Final = re.compile(rb"\n[ \t]+")
@@ -73,7 +80,8 @@ class Candidate:
 
     def benefit(self, cost: float) -> float:
         """Return the keys saved on average by showing it, when a wrong one costs `cost`."""
-        return self.probability * (self.keys - 1) - (1 - self.probability) * cost
+        right = math.exp(self.log_probability * (1 + DOUBT * self.keys))
+        return right * (self.keys - 1) - (1 - right) * cost
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,18 @@ class _Lanes(NamedTuple):
     share: Floats  # [lanes, 1], its probability at the sampling temperature, among what is not left out
     arrival: Floats  # [lanes, 1], when it was drawn: what lanes compete by
 
+    def chosen(self, which: Integers) -> _Lanes:
+        """Return some of the lanes."""
+        return _Lanes(
+            self.parents[which],
+            [self.texts[lane] for lane in which.tolist()],
+            self.ending[which],
+            self.keys[which],
+            self.log_p[which],
+            self.share[which],
+            self.arrival[which],
+        )
+
 
 class _Step(NamedTuple):
     """Lanes, and what the model gives after them: held by reference until somebody asks for a path."""
@@ -216,6 +236,7 @@ def decode(
     start: Snapshot,
     options: DecodeOptions,
     *,
+    mixture: Mixture | None = None,
     seed: int = 0,
     cancelled: Callable[[], bool] = never,
     clock: Callable[[], float] = time.perf_counter,
@@ -245,9 +266,10 @@ def decode(
     best = -math.inf
     for length in range(options.max_chars + 1):
         trail.append(_Step(lanes, logits, state))
-        likeliest, masses = _expected(lanes, logits, rules, options)
+        mixed = logits if mixture is None else mixture.expected(logits)
+        likeliest, masses = _expected(lanes, mixed, rules, options)
         # The benefit is P*(k - 1 + cost) - cost, of which the last is the same for all.
-        p = np.exp(lanes.log_p)
+        p = np.exp(lanes.log_p * (1 + DOUBT * lanes.keys))
         worth = p * (lanes.keys + (options.cost - 1))
         ends = masses[:, _OF_WORDS] <= masses[:, _OF_ALL] * _MAY_GO_ON.take(lanes.ending)
         for lane in ends.nonzero()[0].tolist():
@@ -260,7 +282,13 @@ def decode(
         if cancelled() or (clock() - began) * 1000 > options.budget_ms:
             break
         lanes, symbols = _extended(lanes, likeliest, masses, options, noise)
+        hope = np.exp(lanes.log_p * (1 + DOUBT * lanes.keys)) * (lanes.keys + (options.cost - 1 + HORIZON))
+        alive = (hope > best * HOPELESS).nonzero()[0]
+        if 0 < len(alive) < len(hope):
+            lanes, symbols = lanes.chosen(alive), symbols.take(alive)
         logits, state = model.step(symbols, state.take(lanes.parents, axis=2))
+        if mixture is not None:
+            mixture.go_on(lanes.parents, symbols)
     found.sort()
     candidates = [Candidate(*found[index][1:]) for index in _apart(text for _, text, _, _ in found)]
     return Decoding(candidates, trail)

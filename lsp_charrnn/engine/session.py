@@ -12,11 +12,13 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.decode import Candidate, DecodeOptions, Path, decode, distinct, keys_of
 from lsp_charrnn.engine.filters import Surroundings, filtered
+from lsp_charrnn.engine.memory import Base, Counts, DocumentCounts
+from lsp_charrnn.engine.mixer import Mixture, shipped_mixer
 from lsp_charrnn.engine.snapshots import Snapshot
 from lsp_charrnn.engine.stream import SPACING, Cancelled, Stream, never
 from lsp_charrnn.errors import DocumentNotOpenError
@@ -30,10 +32,19 @@ DIFFED: Final = 256  # bytes; an edit that replaces more by more is looked at fo
 AROUND: Final = 1 << 18  # bytes on either side of the cursor that are read ahead in a document that is being worked on
 GLANCE: Final = 1 << 15  # the same where nobody has typed or asked yet: most documents are only looked at
 SNAPSHOTS: Final = 4000  # of all documents together, 9 kB each; those used longest ago lose theirs first
+REMEMBERED: Final = (1 << 14, 1 << 19)  # bytes on either side of the cursor that are counted: at once, and in time
+COUNTED: Final = 64 << 20  # bytes of memory for the counts of all documents together
 KEPT: Final = 5  # candidates kept of one decoding: what cycling through them can show
 LEAST_BUDGET_MS: Final = 10.0  # left for decoding, however long reading the text took
 LEAST_REST: Final = 2  # bytes: a shorter rest takes as many keys to accept as to type
 CONTEXT: Final = 4096  # bytes on either side of the cursor that the filters see
+
+
+class Project(Protocol):
+    """What the project has held, as `engine.memory.look_up` takes it."""
+
+    def tables(self, path: str) -> Sequence[Counts]:
+        """Return the counts of all its files but `path`; none while they are not known. Any thread, at once."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class Reading:
 
     refined: bool  # what is expected at the cursor is what reading the whole text expects, to within the tolerance
     settled: bool  # and so it is around it
+    remembered: bool  # the document's names have been counted, as far as they are
 
 
 @dataclass
@@ -117,21 +129,34 @@ class _Open:
     """One open document. All but `stream` is guarded by the session's lock."""
 
     document: Document
-    header: bytes
+    path: str
     language: str
-    # Not told to the stream yet. With the text before, where the edit is so large that it is worth a closer look.
-    pending: list[tuple[Edit, Document | None]] = field(default_factory=list)
+    # Not told to the stream yet; None while no stream follows the text: it will begin with the newest. With the text
+    # before, where the edit is so large that it is worth a closer look.
+    pending: list[tuple[Edit, Document | None]] | None = None
     shown: _Shown | None = None
     cursor: int = 0  # where the last edit ended, or the last completion was asked for
     touched: bool = False  # somebody has typed or asked
     used: int = 0  # when the model last worked on it, by the session's clock
     refined: Document | None = None  # the text for which the reading has come so far
     settled: Document | None = None
+    remembered: bool = False  # `counts` cover what they are to cover
     stream: Stream | None = None  # touched by the model thread only
+    project: Project | None = None
+    counts: DocumentCounts = field(default_factory=DocumentCounts)  # touched by the model thread only
+    told: Document | None = None  # the text that `stream` and `counts` stand for
+    # While the text is being counted: the edits since. Then the counts, until the model thread comes for them.
+    since: list[Edit] | None = None
+    counted: tuple[Base, list[Edit]] | None = None
+
+    def forget(self) -> None:
+        """Take note that no stream follows the text any more."""
+        self.pending = self.refined = self.settled = self.since = self.counted = None
+        self.remembered = False
 
     def taken(self) -> tuple[Document, list[tuple[Edit, Document | None]]]:
         """Return the newest text, and the edits since the last call: together, or a stream would miss one."""
-        pending, self.pending = self.pending, []
+        pending, self.pending = self.pending or [], []
         return self.document, pending
 
 
@@ -148,10 +173,10 @@ class Session:
         self._open: dict[str, _Open] = {}
         self._clock = 0
 
-    def open(self, uri: str, document: Document, *, path: str, language: str) -> None:
-        """Take note of a document; `path` is relative to its project. A second `open` replaces the first."""
+    def open(self, uri: str, document: Document, *, path: str, language: str, project: Project | None = None) -> None:
+        """Take note of a document; `path` is relative to its `project`. A second `open` replaces the first."""
         with self._lock:
-            self._open[uri] = _Open(document, header(path), language)
+            self._open[uri] = _Open(document, path, language, project=project)
 
     def edit(self, uri: str, document: Document, edits: Sequence[Edit]) -> None:
         """Take note that `edits`, one after another, made the text into `document`.
@@ -163,15 +188,16 @@ class Session:
             before = entry.document
             if len(edits) == 1:
                 edits = [edits[0].trimmed(before)]
-            looked_at = any(_is_large(edit) for edit in edits)
+            looked_at = entry.pending is not None and any(_is_large(edit) for edit in edits)
             for edit in edits:
-                entry.pending.append((edit, before if _is_large(edit) else None))
+                if entry.pending is not None:
+                    entry.pending.append((edit, before if _is_large(edit) else None))
                 entry.cursor = edit.start + len(edit.new)
                 if entry.shown is not None:
                     entry.shown = entry.shown.after(edit)
                 if looked_at and len(edits) > 1:
                     before = before.replace(edit)
-            if len(entry.pending) > PENDING:
+            if entry.pending is not None and len(entry.pending) > PENDING:
                 entry.pending = [(_covering([edit for edit, _ in entry.pending]), None)]
             entry.document = document
             entry.touched = True
@@ -189,7 +215,7 @@ class Session:
             for entry in self._open.values():
                 entry.shown = None
                 if changed:
-                    entry.stream = None
+                    entry.refined = entry.settled = None
 
     def document(self, uri: str) -> Document:
         """Return the newest text of an open document. Raises `DocumentNotOpenError`."""
@@ -200,7 +226,8 @@ class Session:
         """Return how far the reading of an open document has come. Raises `DocumentNotOpenError`."""
         with self._lock:
             entry = self._entry(uri)
-            return Reading(entry.refined is entry.document, entry.settled is entry.document)
+            remembered = entry.told is entry.document and entry.remembered
+            return Reading(entry.refined is entry.document, entry.settled is entry.document, remembered)
 
     def complete(self, uri: str, offset: int, *, count: int = 1, cancelled: Callable[[], bool] = never) -> Answer:
         """Return up to `count` completions at byte `offset` of the newest text of `uri`.
@@ -232,7 +259,8 @@ class Session:
         if rest is None:
             try:
                 snapshot = stream.at(document, offset, cancelled)
-                shown = _decoded(stream.model, snapshot, document, settings, began, cancelled)
+                mixture = self._mixture(entry, document, offset, settings)
+                shown = _decoded(stream.model, snapshot, document, settings, began, cancelled, mixture)
             except Cancelled:
                 return Answer(document.version, (), False, _since(began))
             rest = shown.rest(offset)
@@ -312,7 +340,8 @@ class Session:
         end = shown.offset + len(text)
         after = document.replace(Edit(shown.cursor, shown.cursor, text[len(shown.typed) :]))
         states, logits = shown.path.states[:, :, -1:].copy(), shown.path.logits[-1]
-        ahead = _decoded(model, Snapshot(end, states, logits), after, settings, time.perf_counter(), cancelled)
+        mixture = self._mixture(entry, document, shown.cursor, settings, text[len(shown.typed) :])
+        ahead = _decoded(model, Snapshot(end, states, logits), after, settings, time.perf_counter(), cancelled, mixture)
         with self._lock:
             now = entry.shown
             if now is not None and now.candidates is shown.candidates and self._settings is settings:
@@ -335,30 +364,90 @@ class Session:
             self._clock += 1
             entry.used = self._clock
         stream = entry.stream
-        if stream is None or stream.model is not model:
+        if stream is None or stream.model is not model or stream.exact != settings.stream_exact:
             entry.stream = None  # the old one has missed `pending`: it must not be left, should the new one fail
-            stream = entry.stream = Stream(model, entry.header, exact=settings.stream_exact)
+            entry.counts = DocumentCounts()
+            with self._lock:
+                newer = entry.pending  # edits that have come meanwhile
+                entry.forget()
+                entry.pending, entry.told = newer, document
+            stream = entry.stream = Stream(model, header(entry.path), exact=settings.stream_exact)
         else:
-            for edit, before in pending:
-                for part in [edit] if before is None else smallest_edits(before, edit, SPACING):
-                    stream.edit(part)
+            parts = [
+                part
+                for edit, before in pending
+                for part in ([edit] if before is None else smallest_edits(before, edit, SPACING))
+            ]
+            for part in parts:
+                stream.edit(part)
+                entry.counts.edit(part)
+            with self._lock:
+                counted, entry.counted = entry.counted, None
+                if entry.since is not None:
+                    entry.since += parts
+                entry.told = document
+            if counted is not None:
+                base, since = counted
+                entry.counts.install(base, [*since, *parts])
+                with self._lock:
+                    entry.remembered = entry.counts.covers(entry.cursor, REMEMBERED[1])
         if shown is not None and shown.path is not None and shown.typed:
             symbols = len(normalise(shown.typed))
             state, logits = shown.path.states[:, :, symbols - 1 : symbols], shown.path.logits[symbols - 1]
             stream.adopt(shown.start, shown.cursor, state.copy(), logits.copy())
         return document, settings, shown, stream
 
+    def _mixture(
+        self, entry: _Open, document: Document, cursor: int, settings: Settings, inserted: bytes = b""
+    ) -> Mixture | None:
+        """Return what the memories say at `cursor`, or behind what will have been `inserted` there."""
+        of_document: Sequence[Counts] = ()
+        of_project: Sequence[Counts] = ()
+        if settings.memory_document:
+            if not entry.counts.covers(cursor, 0):
+                near, _ = REMEMBERED
+                entry.counts.install(DocumentCounts.build(document, cursor, near), [])
+            of_document = entry.counts.at(document, cursor, inserted)
+            with self._lock:
+                entry.remembered = entry.counts.covers(cursor, REMEMBERED[1])
+        if settings.memory_project and entry.project is not None:
+            of_project = entry.project.tables(entry.path)
+        if not of_document and not of_project:
+            return None
+        before = document.slice(max(0, cursor - CONTEXT), cursor) + inserted
+        return Mixture(shipped_mixer(), of_document, of_project, normalise(before))
+
+    def remember(self, uri: str) -> None:
+        """Count the names of a document around the cursor, if that has not been done.
+
+        Takes up to a second, no lock, and no model: it may run beside the model thread, one at a time for a document.
+        """
+        with self._lock:
+            entry = self._open.get(uri)
+            if entry is None or entry.told is None or entry.remembered or not self._settings.memory_document:
+                return
+            document, cursor, entry.since = entry.told, entry.cursor, []
+        base = DocumentCounts.build(document, cursor, REMEMBERED[1])
+        with self._lock:
+            if entry.since is not None:
+                entry.counted, entry.since = (base, entry.since), None
+
     def _bound_memory(self, used: _Open) -> None:
-        """Let the documents that were used longest ago lose their snapshots, while all have too many."""
+        """Let the documents that were used longest ago lose their snapshots and counts, while all have too many."""
         with self._lock:
             others = sorted((e for e in self._open.values() if e is not used), key=lambda entry: entry.used)
-        total = sum(len(entry.stream) for entry in (used, *others) if entry.stream is not None)
+        following = [entry for entry in (used, *others) if entry.stream is not None]
+        snapshots = sum(len(entry.stream) for entry in following if entry.stream is not None)
+        counted = sum(entry.counts.bytes_used for entry in following)
         for entry in others:
-            if total <= SNAPSHOTS:
+            if snapshots <= SNAPSHOTS and counted <= COUNTED:
                 return
             if entry.stream is not None:
-                total -= len(entry.stream)
-                entry.stream = None
+                snapshots -= len(entry.stream)
+                counted -= entry.counts.bytes_used
+                entry.stream, entry.counts = None, DocumentCounts()
+                with self._lock:
+                    entry.forget()
 
 
 def _is_large(edit: Edit) -> bool:
@@ -386,6 +475,7 @@ def _decoded(
     settings: Settings,
     began: float,
     cancelled: Callable[[], bool],
+    mixture: Mixture | None,
 ) -> _Shown:
     """Decode at `snapshot` of `document`. Raises `Cancelled`."""
     offset = snapshot.offset
@@ -398,11 +488,12 @@ def _decoded(
         budget_ms=max(LEAST_BUDGET_MS, settings.decode_budget_ms - _since(began)),
         max_chars=settings.decode_max_chars,
         temperature=settings.decode_temperature,
+        cost=settings.decode_cost,
         single_line=bool(around.line_after.strip()),
     )
     # Sampled, and yet the same for the same text: cycling through candidates must not shuffle them.
     seed = zlib.crc32(around.before[-256:])
-    decoding = decode(model, snapshot, options, seed=seed, cancelled=cancelled)
+    decoding = decode(model, snapshot, options, mixture=mixture, seed=seed, cancelled=cancelled)
     if cancelled():
         raise Cancelled
     # What a filter cuts saves fewer keys: the order is made anew.

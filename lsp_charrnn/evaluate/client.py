@@ -1,7 +1,8 @@
 """The real server, spoken to as an editor speaks to it: a subprocess, LSP over its stdin and stdout.
 
-The documents it is shown lie in an empty directory of their own, so that nothing it finds on disk can tell it
-what is about to be typed. What is typed, and what is made of the suggestions, is left to `replay`.
+The documents it is shown lie in a directory of their own. It is empty, or holds the files of their projects; of the
+document that is open, whose file is there as in real life, the server must make nothing (`project.memory`). What is
+typed, and what is made of the suggestions, is left to `replay`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,6 +25,7 @@ from lsp_charrnn.errors import UserError
 from lsp_charrnn.evaluate.replay import Window
 from lsp_charrnn.text.document import Document, Edit
 from lsp_charrnn.text.positions import PositionEncoding, offset_at, position_at
+from lsp_charrnn.train.corpus import SourceFile
 
 SERVER: Final = (sys.executable, "-m", "lsp_charrnn", "serve")
 
@@ -89,20 +91,27 @@ class ServerSuggester:
         model: str | Path = "",
         settings: Mapping[str, Any] | None = None,
         projects: Collection[str] = (),
+        files: Iterable[SourceFile] = (),
         command: Sequence[str] = SERVER,
     ) -> AsyncIterator[ServerSuggester]:
         """Start a server with a workspace folder for each of `projects`, and stop it at the end.
 
         `model` is a name or a path, by default each document's language's own; `settings` go to it by their
-        names in `config.SETTING_NAMES`. Raises `UserError` if it does not start.
+        names in `config.SETTING_NAMES`; `files` are what lies in the folders. Raises `UserError` if it does not start.
         """
         client = _Client()
         with tempfile.TemporaryDirectory(prefix="lsp-charrnn-") as directory:
             folders = {project: Path(directory, project) for project in sorted(projects)}
             for folder in folders.values():
                 folder.mkdir()
+            for file in files:
+                path = folders[file.project] / file.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.text)
+            # What it keeps of these projects must not stay on the user's disk.
+            cache = ("--cache", str(Path(directory, ".cache"))) if command == SERVER else ()
             try:
-                await client.start_io(*command)
+                await client.start_io(*command, *cache)
             except OSError as error:
                 raise UserError(f"Cannot start the server with {' '.join(command)!r}: {error.strerror}.") from None
             options = {**(settings or {}), "model": str(model)}
@@ -140,6 +149,29 @@ class ServerSuggester:
             return ""
         items = answer.items if isinstance(answer, lsp.InlineCompletionList) else answer
         return self._ghost_text(items[0]) if items else ""
+
+    async def projects_known(self, patience: float = 60.0) -> None:
+        """Open a document in each folder, and wait until the server knows what else is there. Raises `UserError`."""
+        status: Any = await self.answer(
+            self._client.workspace_execute_command_async(lsp.ExecuteCommandParams("lspCharrnn.status"))
+        )
+        if not status["settings"]["memory.project"]:
+            return
+        for name, folder in self._folders.items():
+            uri = (folder / ".lsp-charrnn-evaluate.py").as_uri()
+            self._client.text_document_did_open(
+                lsp.DidOpenTextDocumentParams(lsp.TextDocumentItem(uri, "python", 1, ""))
+            )
+            for _ in range(int(patience / 0.05)):
+                status = await self.answer(
+                    self._client.workspace_execute_command_async(lsp.ExecuteCommandParams("lspCharrnn.status"))
+                )
+                if any(project["ready"] and project["root"] == str(folder) for project in status["projects"]):
+                    break
+                await asyncio.sleep(0.05)
+            else:
+                raise UserError(f"The server did not count the project {name} within {patience:.0f} s.")
+            self._client.text_document_did_close(lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(uri)))
 
     async def close(self) -> None:
         """Close the document."""

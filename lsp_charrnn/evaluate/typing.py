@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
+from lsp_charrnn.config import parse_settings
+from lsp_charrnn.evaluate.alone import MemoriesAlone
 from lsp_charrnn.evaluate.client import ServerSuggester
 from lsp_charrnn.evaluate.heldout import heldout_files
 from lsp_charrnn.evaluate.replay import (
@@ -29,6 +31,13 @@ from lsp_charrnn.evaluate.replay import (
 )
 from lsp_charrnn.evaluate.words import DocumentWords
 from lsp_charrnn.model.files import find_model, model_for_language, read_config
+
+# What is compared: which memories the server has.
+_WAYS: Final = {
+    "LSTM alone": {"memory.document": False, "memory.project": False},
+    "LSTM + document": {"memory.document": True, "memory.project": False},
+    "LSTM + document + project": {"memory.document": True, "memory.project": True},
+}
 
 
 @dataclass(frozen=True)
@@ -191,23 +200,38 @@ async def measure_typing(
     accepts: Iterable[Accept] = ACCEPTS,
     place: Place = "end",
     baseline: bool = True,
+    compare: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> TypingReport:
     """Type `files` files of `keys` keys each, drawn from the source files under `paths`, and report what was
     saved.
 
     `model` is a name or a path, by default the files' language's own; `settings` go to the server by their
-    names in `config.SETTING_NAMES`. Raises `CorpusError` if nothing is long enough, `ModelError` if there is
+    names in `config.SETTING_NAMES`. With `compare` the model is measured without the memories, too, and they without
+    it. Raises `CorpusError` if nothing is long enough, `ModelError` if there is
     no such model, `UserError` if the server fails.
     """
-    windows = draw_windows(heldout_files(paths, suffixes=suffixes).files, count=files, keys=keys)
+    heldout = heldout_files(paths, suffixes=suffixes).files
+    windows = draw_windows(heldout, count=files, keys=keys)
     accepts = tuple(accepts)
     directory = find_model(model) if model else model_for_language(windows[0].language)
     name = str(read_config(directory)[0]["name"])
     rows: list[TypingRow] = []
     projects = {window.project for window in windows}
-    async with ServerSuggester.started(model=directory, settings=settings, projects=projects) as server:
-        rows += await type_windows(windows, server, accepts=accepts, place=place, progress=progress)
+    around = [file for file in heldout if file.project in projects]
+    ways: dict[str, Mapping[str, Any]] = {ServerSuggester.name: settings or {}}
+    if compare:
+        ways = {name: {**(settings or {}), **memories} for name, memories in _WAYS.items()}
+    for name_of_way, options in ways.items():
+        async with ServerSuggester.started(
+            model=directory, settings=options, projects=projects, files=around
+        ) as server:
+            server.name = name_of_way
+            await server.projects_known()
+            rows += await type_windows(windows, server, accepts=accepts, place=place, progress=progress)
+    if compare:
+        alone = MemoriesAlone(around, parse_settings(dict(settings or {}))[0])
+        rows += await type_windows(windows, alone, accepts=accepts, place=place, progress=progress)
     if baseline:
         # A word is taken whole or not at all, so the two ways to accept are one.
         rows += await type_windows(windows, DocumentWords(), accepts=("all",), place=place, progress=progress)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from lsp_charrnn.config import PROGRAMMING_LANGUAGES
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model.graph import GraphContents, read_graph
 from lsp_charrnn.model.spec import ANCHORS, ModelSpec
@@ -114,25 +115,36 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def list_models() -> list[ModelInfo]:
-    """Return every model on the search path, in its order; the first of a name hides the others."""
-    found: dict[str, ModelInfo] = {}
+    """Return every model on the search path, in its order; the first of a name that works hides those behind it."""
+    found: list[ModelInfo] = []
+    usable: set[str] = set()
     for place in search_path():
         try:
             entries = sorted(place.iterdir())
         except OSError:
             continue
         for entry in entries:
-            if entry.name not in found and looks_like_model(entry) and not entry.name.startswith("."):
-                found[entry.name] = _describe(entry)
-    return list(found.values())
+            if entry.name in usable or entry.name.startswith(".") or not looks_like_model(entry):
+                continue
+            info = _describe(entry)
+            found.append(info)
+            if not info.problem:
+                usable.add(info.name)
+    return found
 
 
 def model_for_language(language: str) -> Path:
-    """Return the first model found that was trained for `language`. Raises `ModelError` if none was."""
+    """Return the first model found that was trained for `language`, or for any if it is a programming language.
+
+    What it knows of other languages is little, and the mixer sees that; the memories know the rest. Raises `ModelError`
+    if there is none.
+    """
     models = [info for info in list_models() if not info.problem]
     for info in models:
         if language in info.languages:
             return info.path
+    if models and language in PROGRAMMING_LANGUAGES:
+        return models[0].path
     known = sorted({name for info in models for name in info.languages})
     have = f"the models found know {', '.join(known)}" if known else "no model was found at all"
     raise ModelError(f"there is no model for {language!r} ({have}): name a model in the setting 'model', or train one.")
@@ -141,6 +153,7 @@ def model_for_language(language: str) -> Path:
 def _describe(path: Path) -> ModelInfo:
     try:
         config, spec = read_config(path)
+        _check_format(path, config)
     except ModelError as error:
         return ModelInfo(path.name, path, problem=str(error))
     return ModelInfo(path.name, path, tuple(config["languages"]), spec)
@@ -321,12 +334,17 @@ _Graphs = dict[str, tuple[bytes, GraphContents]]  # by the names of their files
 
 def _graphs_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSpec) -> _Graphs:
     """Return each graph's bytes and what they hold, after checking hash, operators and shapes."""
+    _check_format(directory, config)
+    return {name: _graph_as_promised(directory / name, config, spec) for name in _graph_files(spec)}
+
+
+def _check_format(directory: Path, config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for a model whose weights can be read, but whose graphs can't be run."""
     if config["format"] < FORMAT:
         raise ModelError(
             f"{directory} has format {config['format']}, whose graph this version no longer runs: "
             f"write it anew from the weights with `lsp-charrnn models renew {directory}`."
         )
-    return {name: _graph_as_promised(directory / name, config, spec) for name in _graph_files(spec)}
 
 
 def _graph_as_promised(file: Path, config: Mapping[str, Any], spec: ModelSpec) -> tuple[bytes, GraphContents]:

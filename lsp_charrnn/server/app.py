@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lsprotocol import types
@@ -31,12 +32,14 @@ from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.session import Answer, Session
 from lsp_charrnn.errors import ModelError, SettingError, UserError
 from lsp_charrnn.model.step import Model
+from lsp_charrnn.project.secrets import is_secret
 from lsp_charrnn.server import commands, fallback, inline
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
 from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
+from lsp_charrnn.server.projects import Projects, Workspace
 from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
-from lsp_charrnn.server.scope import Scope, is_secret
+from lsp_charrnn.server.scope import Scope
 from lsp_charrnn.server.settings import SECTION, read_settings
 from lsp_charrnn.server.statistics import Statistics
 from lsp_charrnn.server.transport import (
@@ -91,6 +94,7 @@ class Server(LanguageServer):
         *,
         defaults: Settings | None = None,
         make_session: MakeSession = Session,
+        projects: Projects | None = None,
     ) -> None:
         super().__init__(NAME, __version__, protocol_cls=Protocol)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # gets the exit code
@@ -106,6 +110,7 @@ class Server(LanguageServer):
         self._models = models
         self._session = make_session(self._model, self.settings)
         self._scope = Scope(self.settings)
+        self.projects = None if projects is None else Workspace(projects, self.work_done_progress)
         self._base = self.settings  # what initializationOptions gave: settings that come later go over it
         self._problems: list[str] = []
         self._languages_off: set[str] = set()
@@ -118,7 +123,7 @@ class Server(LanguageServer):
         self._told: set[str] = set()
         self._untold: list[tuple[str, types.MessageType]] = []  # until the client is ready for messages
         self._ready = False
-        self._pulls = self._registers = False
+        self._pulls = self._registers = self._watches = False
         self.is_neovim = False
         self._offer()
 
@@ -135,6 +140,13 @@ class Server(LanguageServer):
         feature(types.INITIALIZED, Server._initialized)
         feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION, Server._configuration_changed)
         feature(types.TEXT_DOCUMENT_DID_SAVE, Server._saved, types.SaveOptions(include_text=False))
+        feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES, Server._files_changed)
+        everything = types.FileOperationRegistrationOptions(
+            [types.FileOperationFilter(types.FileOperationPattern("**/*"), scheme="file")]
+        )
+        feature(types.WORKSPACE_DID_CREATE_FILES, Server._files_changed, everything)
+        feature(types.WORKSPACE_DID_DELETE_FILES, Server._files_changed, everything)
+        feature(types.WORKSPACE_DID_RENAME_FILES, Server._files_renamed, everything)
         for name, run in (
             (commands.ACCEPTED, commands.accepted),
             (commands.TOGGLE, commands.toggle),
@@ -156,6 +168,9 @@ class Server(LanguageServer):
         self.client_takes_as_is = types.InsertTextMode.AsIs in modes
         self._pulls = bool(get_capability(client, "workspace.configuration"))
         self._registers = bool(get_capability(client, "workspace.did_change_configuration.dynamic_registration"))
+        self._watches = bool(get_capability(client, "workspace.did_change_watched_files.dynamic_registration"))
+        if self.projects is not None:
+            self.projects.shows_progress = bool(get_capability(client, "window.work_done_progress"))
         # Neovim splits an inline completion at \n, and would leave the \r of a \r\n in the line. And it draws an item
         # whose range is not empty over the text behind the cursor, instead of before it.
         self.is_neovim = params.client_info is not None and params.client_info.name == "Neovim"
@@ -171,19 +186,28 @@ class Server(LanguageServer):
             self.tell(sentence, kind)
         self._untold.clear()
         gc.freeze()  # what is imported by now stays, and every full collection would look through it for tens of ms
+        wanted = []
         if self._registers:
-            with suppress(JsonRpcException):
-                await self.client_register_capability_async(
-                    types.RegistrationParams(
-                        [
-                            types.Registration(
-                                id=SECTION,
-                                method=types.WORKSPACE_DID_CHANGE_CONFIGURATION,
-                                register_options=types.DidChangeConfigurationRegistrationOptions(SECTION),
-                            )
-                        ]
-                    )
+            wanted.append(
+                types.Registration(
+                    id=SECTION,
+                    method=types.WORKSPACE_DID_CHANGE_CONFIGURATION,
+                    register_options=types.DidChangeConfigurationRegistrationOptions(SECTION),
                 )
+            )
+        if self._watches and self.projects is not None:
+            wanted.append(
+                types.Registration(
+                    id=f"{SECTION}.files",
+                    method=types.WORKSPACE_DID_CHANGE_WATCHED_FILES,
+                    register_options=types.DidChangeWatchedFilesRegistrationOptions(
+                        [types.FileSystemWatcher(glob_pattern="**/*")]
+                    ),
+                )
+            )
+        if wanted:
+            with suppress(JsonRpcException):
+                await self.client_register_capability_async(types.RegistrationParams(wanted))
         if self._pulls:
             await self._pull_settings()
 
@@ -202,13 +226,15 @@ class Server(LanguageServer):
         for document in self.documents:
             self._leave(document.uri)
             self.documents.close(document.uri)
+        if self.projects is not None:
+            self.projects.close()
 
     # --- documents ------------------------------------------------------------------------------------------
 
     def did_open(self, params: types.DidOpenTextDocumentParams) -> None:
         """Keep the text, and begin to load the model and to read."""
         item = params.text_document
-        roots = list(self.workspace.folders) or ([self.workspace.root_uri] if self.workspace.root_uri else [])
+        roots = self._roots()
         secret = is_secret(uri_path(item.uri))
         self._leave(item.uri)
         # A model that could not be had may be there by now.
@@ -216,6 +242,9 @@ class Server(LanguageServer):
         for key in errors:
             self._resolved.pop(key, None)
         self._follow(self.documents.open(item, relative_path(item.uri, roots), secret=secret))
+
+    def _roots(self) -> list[str]:
+        return list(self.workspace.folders) or ([self.workspace.root_uri] if self.workspace.root_uri else [])
 
     def did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         """Change the text; whatever was being computed for the text before is given up. Raises if it isn't open."""
@@ -232,11 +261,21 @@ class Server(LanguageServer):
         self._leave(uri)
         if self.documents.close(uri) is None:
             logger.warning("didClose: %s is not open", uri)
-        # Last of all, and once for all documents that are closed together.
-        self._worker.submit(Priority.INDEXING, lambda _: give_back(), key=(self, "give back"))
 
-    async def _saved(self, _: types.DidSaveTextDocumentParams) -> None:
-        """Nothing yet: the project memory will follow saves."""
+    async def _saved(self, params: types.DidSaveTextDocumentParams) -> None:
+        if self.projects is not None:
+            self.projects.changed([params.text_document.uri])
+
+    async def _files_changed(
+        self, params: types.DidChangeWatchedFilesParams | types.CreateFilesParams | types.DeleteFilesParams
+    ) -> None:
+        if self.projects is not None:
+            events = params.changes if isinstance(params, types.DidChangeWatchedFilesParams) else params.files
+            self.projects.changed(event.uri for event in events)
+
+    async def _files_renamed(self, params: types.RenameFilesParams) -> None:
+        if self.projects is not None:
+            self.projects.changed(uri for file in params.files for uri in (file.old_uri, file.new_uri))
 
     def why_off(self, document: OpenDocument) -> str | None:
         """Return why a document is not completed, or None if it is."""
@@ -254,7 +293,7 @@ class Server(LanguageServer):
         state: dict[str, Any] = {"off": self.why_off(document)}
         if uri in self._live:
             reading = self._session.reading(uri)
-            state |= {"refined": reading.refined, "settled": reading.settled}
+            state |= {"refined": reading.refined, "settled": reading.settled, "remembered": reading.remembered}
         return state
 
     def toggle(self, language: str | None) -> bool:
@@ -274,7 +313,14 @@ class Server(LanguageServer):
             self._leave(document.uri)
             return
         if document.uri not in self._live:
-            self._session.open(document.uri, document.text, path=document.path, language=document.language)
+            project = None
+            if self.projects is not None and self.settings.memory_project:
+                project = self.projects.project_of(document.uri, self._roots(), self.settings.memory_project_megabytes)
+            self._session.open(
+                document.uri, document.text, path=document.path, language=document.language, project=project
+            )
+            if self.projects is not None and project is not None:
+                self.projects.follow(document.uri, project, document.path)
             self._live.add(document.uri)
         self._read_ahead(document.uri)
 
@@ -285,6 +331,10 @@ class Server(LanguageServer):
             self._worker.cancel((self, "advance", uri))
             self._stop_reading_around(uri)
             self._session.close(uri)
+            if self.projects is not None:
+                self.projects.release(uri)
+            # Last of all, and once for all documents that are closed together.
+            self._worker.submit(Priority.INDEXING, lambda _: give_back(), key="give back")
 
     # --- the model ------------------------------------------------------------------------------------------
 
@@ -305,6 +355,8 @@ class Server(LanguageServer):
         if self.documents.find(uri) is not document or uri not in self._live:
             return None
         offset = self.documents.offset(document, params.position)
+        # Begun before, it would go on while the answer is on its way out: see `ANSWERED`.
+        self._worker.cancel((self, "advance", uri))
         job: Job[Answer] = self._worker.submit(
             Priority.COMPLETION,
             lambda cancelled: self._session.complete(uri, offset, count=count, cancelled=cancelled),
@@ -313,6 +365,8 @@ class Server(LanguageServer):
         try:
             answer = await asyncio.wrap_future(job.future)
         except asyncio.CancelledError:  # $/cancelRequest
+            if uri in self._live and not job.cancelled:  # else an edit or a newer request has seen to it
+                self._read_ahead(uri)
             job.cancel()
             raise
         except ModelError as error:
@@ -333,6 +387,8 @@ class Server(LanguageServer):
     def _read_around(self, uri: str) -> None:
         del self._timers[uri]
         self._in_background(Priority.PREFILL, self._session.read_around, "around", uri)
+        if self.projects is not None:
+            self.projects.remember(partial(self._session.remember, uri), (self, "remember", uri))
 
     def _stop_reading_around(self, uri: str) -> None:
         timer = self._timers.pop(uri, None)
@@ -456,17 +512,24 @@ class Server(LanguageServer):
 
 
 def serve_stdio(
-    settings: Settings | None = None, *, log_level: str = "warning", make_session: MakeSession = Session
+    settings: Settings | None = None,
+    *,
+    log_level: str = "warning",
+    make_session: MakeSession = Session,
+    caches: Path | None = None,
 ) -> int:
     """Serve one client over standard input and output; return the exit code: 0 after `shutdown`, else 1.
 
-    `settings` are the defaults that the client's settings go over.
+    `settings` are the defaults that the client's settings go over; `caches` is where projects' memories are kept, by
+    default the user's own cache.
     """
     configure_logging(log_level)
     if sys.stdin.isatty():
         print(f"{NAME} waits for an editor's LSP client on its standard input; Ctrl-C ends it.", file=sys.stderr)
     source, sink = take_stdio()
-    return _run(lambda new_server: _serve_stdio(new_server, source, sink), settings, make_session, interrupted=1)
+    return _run(
+        lambda new_server: _serve_stdio(new_server, source, sink), settings, make_session, caches, interrupted=1
+    )
 
 
 def serve_tcp(
@@ -476,13 +539,14 @@ def serve_tcp(
     *,
     log_level: str = "warning",
     make_session: MakeSession = Session,
+    caches: Path | None = None,
 ) -> int:
     """Serve any number of clients over TCP until interrupted. Each has its own documents and settings.
 
     They share the process, and so the model thread and the loaded models. Raises `ListenError`.
     """
     configure_logging(log_level)
-    return _run(lambda new_server: _serve_tcp(new_server, host, port), settings, make_session, interrupted=0)
+    return _run(lambda new_server: _serve_tcp(new_server, host, port), settings, make_session, caches, interrupted=0)
 
 
 def serve_ws(
@@ -492,13 +556,14 @@ def serve_ws(
     *,
     log_level: str = "warning",
     make_session: MakeSession = Session,
+    caches: Path | None = None,
 ) -> int:
     """Serve any number of clients over WebSocket, as `serve_tcp` does. Raises `ListenError`.
 
     Web pages of other hosts are refused: any page that the user visits could connect otherwise.
     """
     configure_logging(log_level)
-    return _run(lambda new_server: _serve_ws(new_server, host, port), settings, make_session, interrupted=0)
+    return _run(lambda new_server: _serve_ws(new_server, host, port), settings, make_session, caches, interrupted=0)
 
 
 def configure_logging(level: str) -> None:
@@ -522,17 +587,20 @@ def _run(
     serve: Callable[[NewServer], Coroutine[Any, Any, int]],
     settings: Settings | None,
     make_session: MakeSession,
+    caches: Path | None,
     *,
     interrupted: int,
 ) -> int:
     share_one_heap()  # before there is a second thread
     worker = Worker()
-    new_server = partial(Server, worker, Models(), defaults=settings, make_session=make_session)
+    projects = Projects(caches)
+    new_server = partial(Server, worker, Models(), defaults=settings, make_session=make_session, projects=projects)
     try:
         return asyncio.run(serve(new_server))
     except KeyboardInterrupt:
         return interrupted
     finally:
+        projects.close()
         worker.close()
 
 

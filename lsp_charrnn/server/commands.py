@@ -62,7 +62,8 @@ async def status(server: Server, *arguments: Any) -> dict[str, Any]:
     """Return what the server is doing, as JSON; with a document's URI as argument, what it does with that one too.
 
     `off` says why it is not completed, if it isn't; `refined`, whether the model has read enough for its expectations
-    at the cursor to be final; `settled`, whether it has read what is around it.
+    at the cursor to be final; `settled`, whether it has read what is around it; `remembered`, whether the names in it
+    have been counted.
     """
     if len(arguments) > 1 or not all(isinstance(argument, str) for argument in arguments):
         raise CommandError(f"{STATUS} takes the URI of a document, or nothing.")
@@ -75,6 +76,7 @@ async def status(server: Server, *arguments: Any) -> dict[str, Any]:
         "documents": len(server.documents),
         "positionEncoding": server.documents.encoding.value,
         "settings": {name: getattr(server.settings, field) for name, field in SETTING_NAMES.items()},
+        "projects": [] if server.projects is None else server.projects.to_json(),
         "statistics": server.statistics.to_json(),
         "versions": _versions(),
         "pid": os.getpid(),

@@ -1,61 +1,10 @@
-"""Which documents are completed at all: not those with secrets, and not those that the user has switched off."""
+"""Which documents the user has switched off. Which ones hold secrets is told by `project.secrets`."""
 
 from __future__ import annotations
-
-from typing import Final
 
 import pathspec
 
 from lsp_charrnn.config import Settings
-
-# Files that hold keys and passwords are neither read nor completed, whatever the settings say.
-SECRET_FILES: Final = (
-    ".env",
-    ".env.*",
-    "*.env",
-    "!.env.example",
-    "!.env.sample",
-    "!.env.template",
-    ".envrc",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.jks",
-    "*.keystore",
-    "*.kdbx",
-    "*.ppk",
-    "*.asc",
-    "*.gpg",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    ".netrc",
-    "_netrc",
-    ".pgpass",
-    ".npmrc",
-    ".pypirc",
-    ".git-credentials",
-    ".htpasswd",
-    ".vault_pass*",
-    "**/.aws/credentials",
-    "**/.docker/config.json",
-    "**/.kube/config",
-    "credentials.json",
-    "secrets.json",
-    "secrets.toml",
-    "secrets.yaml",
-    "secrets.yml",
-)
-
-
-_SECRET: Final = pathspec.GitIgnoreSpec.from_lines(SECRET_FILES)
-
-
-def is_secret(path: str) -> bool:
-    """Say whether a file of that path (its whole path: some are told by their directory) holds keys or passwords."""
-    return _SECRET.match_file(path.lower().lstrip("/"))
 
 
 class Scope:

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 Urgency = tuple[int, int]  # the smaller, the more urgent: the priority, and among equals an order
 
-_IDLE: Final = (1 << 30, 0)  # less urgent than anything
+_IDLE: Final[Urgency] = (1 << 30, 0)  # less urgent than anything
 
 
 class Priority(IntEnum):
@@ -35,11 +35,8 @@ class Priority(IntEnum):
 class Job(Generic[Result]):
     """Something to do on the model thread. Its `future` gets the result, or None if the job was cancelled."""
 
-    def __init__(
-        self, worker: Worker, priority: Priority, key: Hashable, run: Callable[[Callable[[], bool]], Result]
-    ) -> None:
-        self.priority = priority
-        self.urgency: Urgency = (priority, 0)  # set when it is queued
+    def __init__(self, worker: Worker, key: Hashable, run: Callable[[Callable[[], bool]], Result]) -> None:
+        self.urgency = _IDLE  # until it is queued
         self.key = key
         self.future: Future[Result | None] = Future()
         # From here on `future.cancel()` does nothing: a job ends by `cancel` below or by itself.
@@ -48,6 +45,11 @@ class Job(Generic[Result]):
         self._run = run
         self._cancelled = False
         self._interrupted = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was given up, or a newer one of its key has taken over."""
+        return self._cancelled
 
     def cancel(self) -> None:
         """Give the job up, from any thread. If it is under way, it ends when it next looks at its flag."""
@@ -82,7 +84,7 @@ class Worker:
         self, priority: Priority, run: Callable[[Callable[[], bool]], Result], *, key: Hashable = None
     ) -> Job[Result]:
         """Queue `run`, which is called with the flag to poll; a job of the same `key` is cancelled in its favour."""
-        job = Job(self, priority, key, run)
+        job = Job(self, key, run)
         with self._condition:
             superseded = self._by_key.get(key) if key is not None else None
             if superseded is not None:

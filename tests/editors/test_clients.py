@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lsp_charrnn.config import SETTING_NAMES, Settings, parse_settings
+from lsp_charrnn.config import PROGRAMMING_LANGUAGES, SETTING_NAMES, Settings, parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 VSCODE = ROOT / "editors" / "vscode"
@@ -24,6 +24,7 @@ LUA = sorted(NVIM.rglob("*.lua"))
 PACKAGE = json.loads((VSCODE / "package.json").read_text(encoding="utf-8"))
 PROPERTIES: dict[str, dict[str, Any]] = PACKAGE["contributes"]["configuration"]["properties"]
 JSON_TYPES = {bool: "boolean", str: "string", int: "integer", float: "number", tuple: "array"}
+SHELLSCRIPT = {"sh", "shell"}  # what other clients call it
 SMALLEST_STEP = {"integer": 1, "number": 0.001}
 
 
@@ -73,22 +74,26 @@ def test_the_lock_file_fits_and_names_no_host() -> None:
         assert "://" not in json.dumps(package), name
 
 
-def test_the_clients_serve_the_same_languages_by_the_same_command() -> None:
-    source = (VSCODE / "src" / "extension.ts").read_text(encoding="utf-8")
-    languages = re.search(r"const LANGUAGES = \[(.*)\];", source)
+def test_vscode_serves_the_servers_languages() -> None:
+    """The client takes them from the activation events."""
+    assert PACKAGE["activationEvents"] == [f"onLanguage:{language}" for language in sorted(PROGRAMMING_LANGUAGES)]
+
+
+def test_neovim_serves_the_servers_languages_by_the_same_command() -> None:
     table = (NVIM / "lsp" / "lsp_charrnn.lua").read_text(encoding="utf-8")
-    filetypes = re.search(r"filetypes = \{(.*)\}", table)
-    command = re.search(r"cmd = .*\{(.*)\}", table)
-    assert languages
-    assert filetypes
-    assert command
-    assert [f"onLanguage:{language}" for language in _quoted(languages[1])] == PACKAGE["activationEvents"]
-    assert _quoted(filetypes[1]) == _quoted(languages[1])
-    assert _quoted(command[1]) == PROPERTIES["lspCharrnn.command"]["default"]
+    ids = dict(re.findall(r"(\w+) = '([^']+)'", _braced("language_ids = ", table)))
+    filetypes = re.findall(r"'([^']+)'", _braced("filetypes = ", table))
+    assert filetypes == sorted(set(filetypes))
+    assert set(ids) <= set(filetypes)
+    assert {ids.get(name, name) for name in filetypes} == PROGRAMMING_LANGUAGES - SHELLSCRIPT
+    command = re.findall(r"'([^']+)'", _braced("cmd = vim.g.lsp_charrnn_cmd or ", table))
+    assert command == PROPERTIES["lspCharrnn.command"]["default"]
 
 
-def _quoted(text: str) -> list[str]:
-    return re.findall(r"'([^']*)'", text)
+def _braced(before: str, text: str) -> str:
+    found = re.search(re.escape(before) + r"\{(.*?)\}", text, re.DOTALL)
+    assert found is not None, before
+    return found[1]
 
 
 @pytest.mark.parametrize("path", LUA, ids=lambda path: path.name)
@@ -111,7 +116,10 @@ def test_lua_loads_in_neovim_where_there_is_one() -> None:
     for path in LUA:
         script = f"assert(loadfile([[{path}]]))"
         if path.parent.name == "lsp":
-            script = f"print(vim.json.encode(assert(loadfile([[{path}]]))()))"
+            script = (
+                f"local t = assert(loadfile([[{path}]]))() t.ids = {{}} for _, name in ipairs(t.filetypes) do"
+                " table.insert(t.ids, t.get_language_id(0, name)) end t.get_language_id = nil print(vim.json.encode(t))"
+            )
         if nvim is None:
             assert path.read_text(encoding="utf-8").rstrip().splitlines()[-1] in {"}", "return M"}
             continue
@@ -125,6 +133,6 @@ def test_lua_loads_in_neovim_where_there_is_one() -> None:
         if path.parent.name == "lsp":
             table = json.loads(ran.stderr + ran.stdout)  # print goes to stderr
             assert table["init_options"] == {}
-            assert table["filetypes"]
+            assert set(table["ids"]) == PROGRAMMING_LANGUAGES - SHELLSCRIPT
         else:
             assert ran.stderr == ""

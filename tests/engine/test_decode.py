@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted_model import ScriptedModel, by_text, learned, random_weights, turns_true_after
 
+from lsp_charrnn.engine import decode as decode_module
 from lsp_charrnn.engine.decode import (
+    DOUBT,
     GOES_ON,
     HORIZON,
     TOP_K,
@@ -100,6 +102,12 @@ def test_the_first_lane_is_greedy(temperature: float) -> None:
         assert lanes[0] == text
 
 
+@pytest.fixture
+def no_lane_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "HOPELESS", 0.0)
+
+
+@pytest.mark.usefixtures("no_lane_is_given_up")
 def test_at_temperature_0_it_is_beam_search() -> None:
     model = scattered()
     lanes, top_p = 5, 0.9
@@ -125,6 +133,7 @@ def test_at_temperature_0_it_is_beam_search() -> None:
         assert set(step) == {text for _, text in beam}
 
 
+@pytest.mark.usefixtures("no_lane_is_given_up")
 def test_a_temperature_next_to_0_is_0() -> None:
     model = scattered()
     beam = decoded(model, lanes=5, temperature=0.0, max_chars=12)
@@ -280,14 +289,16 @@ NOISE = {chr(code): 1 / 60 for code in range(ord("A"), ord("A") + 60)}
 
 @pytest.mark.parametrize(
     ("cost", "best"),
-    # "foo": 0.9 * 2 - 0.1 * cost.  "foo(bar)": 0.45 * 7 - 0.55 * cost.  They meet at a cost of 3.
-    [(0.0, b"foo(bar)"), (2.9, b"foo(bar)"), (3.1, b"foo"), (10.0, b"foo")],
+    # Doubted, 0.9 and 0.45 are 0.886 and 0.327. "foo": 0.886 * 2 - 0.114 * cost.  "foo(bar)": 0.327 * 7 - 0.673 * cost.
+    # They meet at a cost of 0.925.
+    [(0.0, b"foo(bar)"), (0.9, b"foo(bar)"), (0.95, b"foo"), (10.0, b"foo")],
 )
 def test_the_length_shown_has_the_largest_expected_benefit(cost: float, best: bytes) -> None:
     model = ScriptedModel(by_text(CHAIN, NOISE))
     found = decoded(model, cost=cost, lanes=4)
     assert found[0].text == best
     p, keys = (0.9, 3) if best == b"foo" else (0.45, 8)
+    p **= 1 + DOUBT * keys
     assert found[0].benefit(cost) == pytest.approx(p * (keys - 1) - (1 - p) * cost, abs=1e-4)
 
 
@@ -296,6 +307,16 @@ def test_a_cost_makes_what_is_unlikely_not_worth_showing() -> None:
     assert decoded(model, cost=0.0)[0].benefit(0.0) > 0
     assert max(candidate.benefit(3.0) for candidate in decoded(model, cost=3.0)) < 0  # and yet there for who asks
     assert len(model.steps) < 20  # and not looked for to the last
+
+
+def test_lanes_without_hope_are_given_up_and_the_best_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ScriptedModel(by_text(CHAIN, NOISE))
+    found = decoded(model, cost=0.0, lanes=4)
+    lanes = sum(map(len, model.steps))
+    monkeypatch.setattr(decode_module, "HOPELESS", 0.0)
+    thorough = ScriptedModel(by_text(CHAIN, NOISE))
+    assert decoded(thorough, cost=0.0, lanes=4)[0] == found[0]
+    assert lanes < sum(map(len, thorough.steps))
 
 
 @pytest.mark.parametrize("cost", [0.0, 3.0])

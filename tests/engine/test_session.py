@@ -19,7 +19,7 @@ from scripted_model import CountingModel, ScriptedModel, learned, random_weights
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine import session as session_module
 from lsp_charrnn.engine.decode import DecodeOptions
-from lsp_charrnn.engine.session import Answer, Reading, Session
+from lsp_charrnn.engine.session import Answer, Session
 from lsp_charrnn.engine.stream import SPACING, Stream
 from lsp_charrnn.errors import DocumentNotOpenError, ModelError
 from lsp_charrnn.model.spec import ModelSpec
@@ -70,6 +70,11 @@ def first(answer: Answer) -> str:
 
 def texts(answer: Answer) -> list[str]:
     return [completion.text for completion in answer.completions]
+
+
+def how_far(session: Session) -> tuple[bool, bool]:
+    reading = session.reading(URI)
+    return reading.refined, reading.settled
 
 
 def scripted() -> tuple[ScriptedModel, Session]:
@@ -299,9 +304,7 @@ def test_the_likeliest_to_help_comes_first_after_the_filters_too() -> None:
     """`value)` loses its `)`, and with it the lead over `other`."""
     model = learned("f(ab)c\n", "f(ab)c\n", "f(ab)c\n", "f(xyz w\n", "f(xyz w\n")
     session = Session(lambda _: model, SETTINGS)
-    user = Typist(session, "f()")
-    user.cursor = 2
-    answer = user.ask(count=5)
+    answer = Typist(session, "f(").ask(count=5)
     # ab)c and xyz w. With `)c` behind the cursor the first keeps 2 keys at 3/5, the other 5 keys at 2/5.
     assert texts(answer)[0] == "ab)c"
     user = Typist(session, "f()c", OTHER)
@@ -412,9 +415,33 @@ def test_edits_that_nobody_asks_about_are_not_hoarded(monkeypatch: pytest.Monkey
     for _ in range(10 * session_module.PENDING):
         user.edit(len(user.document.data) - 5, len(user.document.data), "def a")
         user.edit(len(user.document.data) - 5, len(user.document.data), "2, 3)")
-    assert len(session._open[URI].pending) <= session_module.PENDING
+    pending = session._open[URI].pending
+    assert pending is not None
+    assert len(pending) <= session_module.PENDING
     user.cursor = 60
     assert same(user.ask(5), _fresh(NETWORK, user, 5))
+
+
+def test_a_document_whose_model_cannot_be_had_keeps_no_edits() -> None:
+    missing = True
+
+    def models(language: str) -> Model:
+        if missing:
+            raise ModelError("no model here: give one.")
+        return NETWORK
+
+    session = Session(models, SETTINGS)
+    user = Typist(session, TEXT)
+    for key in "def f(x): return x\r\n" * 5:
+        user.type(key)
+        with pytest.raises(ModelError):
+            session.advance(URI)
+    assert session._open[URI].pending is None
+    missing = False
+    assert same(user.ask(3), _fresh(NETWORK, user, 3))
+    user.edit(10, 14, "ab")  # and from here on every edit counts
+    user.cursor = user.document.size
+    assert same(user.ask(3), _fresh(NETWORK, user, 3))
 
 
 def _fresh(model: Model, user: Typist, count: int = 1) -> Answer:
@@ -453,6 +480,16 @@ def test_configuring_during_a_completion_does_not_keep_its_answer() -> None:
     answer = user.ask()
     assert not answer.reused
     assert len(first(answer)) <= 5
+
+
+def test_exact_set_while_a_stream_is_being_made_takes_effect() -> None:
+    model, session = interrupting(lambda: session.configure(EXACT), 0)
+    user = Typist(session, TEXT * 30)
+    user.ask()
+    user.type("x")
+    model.symbols_read = 0
+    assert same(user.ask(3), _fresh(NETWORK, user, 3))
+    assert model.symbols_read >= user.document.size
 
 
 def test_another_model_begins_anew() -> None:
@@ -560,24 +597,50 @@ def test_two_documents_never_disturb_each_other() -> None:
 def test_reading_says_how_far_it_has_come() -> None:
     session = Session(lambda _: NETWORK, SETTINGS)
     user = Typist(session, TEXT * 1000)
-    assert session.reading(URI) == Reading(refined=False, settled=False)
+    assert how_far(session) == (False, False)
     session.advance(URI)
-    assert session.reading(URI) == Reading(refined=True, settled=False)
+    assert how_far(session) == (True, False)
     session.read_around(URI)
-    assert session.reading(URI) == Reading(refined=True, settled=True)
+    assert how_far(session) == (True, True)
     session.complete(URI, 60_000)  # where nobody has read
-    assert session.reading(URI) == Reading(refined=False, settled=False)
+    assert how_far(session) == (False, False)
     session.advance(URI, cancelled=turns_true_after(1))
     assert not session.reading(URI).refined
     session.advance(URI)
     session.read_around(URI, cancelled=turns_true_after(1))
-    assert session.reading(URI) == Reading(refined=True, settled=False)
+    assert how_far(session) == (True, False)
     session.read_around(URI)
-    assert session.reading(URI) == Reading(refined=True, settled=True)
+    assert how_far(session) == (True, True)
     user.edit(10, 10, "x")
-    assert session.reading(URI) == Reading(refined=False, settled=False)
+    assert how_far(session) == (False, False)
     with pytest.raises(DocumentNotOpenError):
         session.reading(OTHER)
+
+
+def test_nothing_is_claimed_of_a_stream_that_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(lambda _: NETWORK, SETTINGS)
+    for uri in (URI, OTHER):
+        Typist(session, TEXT * 200, uri).ask()
+        session.advance(uri)
+
+    def read_anew() -> None:
+        session.advance(URI, cancelled=lambda: True)
+        assert how_far(session) == (False, False)
+        session.advance(URI)
+        assert how_far(session) == (True, False)
+        session.read_around(URI)
+        assert how_far(session) == (True, True)
+
+    session.read_around(URI)
+    assert how_far(session) == (True, True)
+    session.configure(EXACT)
+    read_anew()
+    session.configure(SETTINGS)
+    read_anew()
+    monkeypatch.setattr(session_module, "SNAPSHOTS", 1)
+    session.read_around(OTHER)
+    assert session._open[URI].stream is None
+    read_anew()
 
 
 def test_a_document_that_is_only_looked_at_is_read_at_its_beginning_only() -> None:

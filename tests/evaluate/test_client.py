@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from lsprotocol import types as lsp
 
 from lsp_charrnn.errors import ModelError, UserError
 from lsp_charrnn.evaluate.client import ServerSuggester
 from lsp_charrnn.evaluate.replay import Window, replay
 from lsp_charrnn.evaluate.typing import measure_typing
+from lsp_charrnn.train.corpus import SourceFile
 
 ORACLE = Path(__file__).with_name("oracle_server.py")
 
@@ -96,3 +98,65 @@ def test_the_real_server_answers_every_key(project, tiny_model):
 def test_a_model_that_is_not_there_is_refused_before_anything_starts(project, tmp_path):
     with pytest.raises(ModelError):
         asyncio.run(measure_typing([project], model=tmp_path / "nothing", files=1, keys=60))
+
+
+OTHER = b"def zyxwombat_frobnicator(self):\n    return self.zyxwombat_frobnicator(self)\n" * 15
+HERE = "import os\n\n\ndef main(self):\n    self.zyxwo"
+
+
+def server_of_three_projects():
+    """Return a server that will be started with files in its folders; `here.py` is what is typed in."""
+    places = (("shop", "src/other.py", OTHER), ("shop", "src/here.py", HERE.encode()))
+    files = [SourceFile(*place, "python") for place in (*places, ("bank", "src/here.py", HERE.encode()))]
+    settings = {"decode.budgetMs": 5000}  # whatever else this machine does
+    return ServerSuggester.started(projects=["shop", "bank", "empty"], files=files, settings=settings)
+
+
+async def status_of(server):
+    return await server.answer(
+        server._client.workspace_execute_command_async(lsp.ExecuteCommandParams("lspCharrnn.status"))
+    )
+
+
+def test_the_files_of_a_project_are_what_the_server_knows():
+    async def run():
+        said = {}
+        async with server_of_three_projects() as server:
+            folders = dict(server._folders)
+            assert (folders["shop"] / "src/other.py").read_bytes() == OTHER
+            await server.projects_known()
+            status = await status_of(server)
+            assert status["documents"] == 0
+            found = {Path(one["root"]).name: (one["ready"], one["files"]) for one in status["projects"]}
+            assert found == {"shop": (True, 2), "bank": (True, 1), "empty": (True, 0)}
+            caches = folders["shop"].parent / ".cache"
+            assert len(list(caches.iterdir())) == 3  # not in the user's own
+            for project in ("shop", "bank"):
+                await server.open(Window(project, "src/here.py", "python", HERE, 0, 1), HERE[:-1], "")
+                said[project] = await server.suggest("o")
+                await server.close()
+        assert not folders["shop"].parent.exists()
+        return said
+
+    said = asyncio.run(run())
+    assert said["shop"].startswith("mbat_frob")
+    assert "frob" not in said["bank"]  # a project's names are its own
+
+
+def test_a_server_that_is_to_count_no_project_is_not_waited_for(tiny_model):
+    async def run():
+        settings = {"memory.project": False}
+        async with ServerSuggester.started(model=tiny_model, projects=["shop"], settings=settings) as server:
+            await server.projects_known(patience=0)
+            assert (await status_of(server))["projects"] == []
+
+    asyncio.run(run())
+
+
+def test_a_server_that_does_not_count_in_time_is_one_sentence(tiny_model):
+    async def run():
+        async with ServerSuggester.started(model=tiny_model, projects=["shop"]) as server:
+            await server.projects_known(patience=0)
+
+    with pytest.raises(UserError, match="did not count the project shop within 0 s"):
+        asyncio.run(run())

@@ -365,9 +365,10 @@ def test_a_name_that_nothing_has(places: tuple[Path, Path]) -> None:
 def test_a_language_that_no_model_knows(places: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError, match="no model was found at all"):
         model_for_language("rust")
-    write_model(places[0] / "python")
-    with pytest.raises(ModelError, match=r"no model for 'rust' \(the models found know python\)"):
-        model_for_language("rust")
+    path = write_model(places[0] / "python")
+    with pytest.raises(ModelError, match=r"no model for 'markdown' \(the models found know python\)"):
+        model_for_language("markdown")
+    assert model_for_language("rust") == path  # the nearest: the memories know the rest
 
 
 def test_a_broken_model_is_listed_with_its_problem(places: tuple[Path, Path]) -> None:
@@ -378,6 +379,22 @@ def test_a_broken_model_is_listed_with_its_problem(places: tuple[Path, Path]) ->
     assert "newer" in info.problem
     with pytest.raises(ModelError, match="no model was found at all"):
         model_for_language("python")
+
+
+def test_an_older_format_is_listed_with_its_problem_and_hides_none_that_works(
+    places: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shipped = write_model(tmp_path / "checkout" / "models" / "python")
+    old = [write_model(places[0] / name) for name in ("mine", "python")]
+    for path in old:
+        change_config(path, format=1)
+    listed = list_models()
+    assert [info.path for info in listed] == [*old, shipped]
+    assert ["models renew" in info.problem for info in listed] == [True, True, False]
+    assert model_for_language("python") == shipped
+    renew_model(old[1])
+    assert [info.path for info in list_models()] == old
+    assert model_for_language("python") == old[1]
 
 
 def test_load_weights(model: Path) -> None:

@@ -40,7 +40,7 @@ class FakeSession:
         self.lock = threading.Lock()
         self.documents: dict[str, tuple[Document, str, str]] = {}
 
-    def open(self, uri: str, document: Document, *, path: str, language: str) -> None:
+    def open(self, uri: str, document: Document, *, path: str, language: str, project: object = None) -> None:
         with self.lock:
             self.documents[uri] = (document, path, language)
 
@@ -99,8 +99,11 @@ class FakeSession:
         assert threading.current_thread().name == "model"
         self.around.append(uri)
 
+    def remember(self, uri: str) -> None:
+        assert threading.current_thread().name == "counter"
+
     def reading(self, uri: str) -> Reading:
-        return Reading(refined=self.advanced > 0, settled=uri in self.around)
+        return Reading(refined=self.advanced > 0, settled=uri in self.around, remembered=True)
 
     def _entry(self, uri: str) -> tuple[Document, str, str]:
         if uri not in self.documents:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -316,6 +318,63 @@ async def test_an_edit_is_read_ahead() -> None:
         assert wire.session.advanced == before + 1
 
 
+async def test_what_waits_to_be_read_waits_until_the_answer_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "ANSWERED", 0.2)
+    other = "file:///project/b.py"
+    async with connected() as wire:
+        wire.open("wait", uri=other)
+        await wire.settled()
+        waiting = wire.request(INLINE, at(0, 4, uri=other))
+        wire.receive(waiting)
+        await wire.settled()
+        wire.open("pri")
+        before = wire.session.advanced
+        request = wire.request(INLINE, at(0, 3))
+        wire.receive(request)
+        await wire.settled()
+        wire.receive({"method": "textDocument/didClose", "params": {"textDocument": {"uri": other}}})
+        assert texts((await wire.answer(request["id"]))["result"]["items"]) == ["print(value)"]
+        await wire.settled()
+        assert wire.session.advanced == before
+        await asyncio.sleep(0.25)
+        await wire.settled()
+        assert wire.session.advanced == before + 1
+
+
+async def test_what_is_being_read_is_not_gone_on_with_until_the_answer_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "ANSWERED", 0.2)
+    async with connected() as wire:
+        begun: list[str] = []
+
+        def advance(uri: str, *, cancelled: Callable[[], bool]) -> None:
+            begun.append(uri)
+            while not cancelled():
+                time.sleep(0.001)
+
+        wire.session.advance = advance  # type: ignore[method-assign]
+        wire.open("pri")
+        await wire.settled()
+        assert texts(await wire.suggestions(0, 3)) == ["print(value)"]
+        await wire.settled()
+        assert begun == [URI]
+        await asyncio.sleep(0.25)
+        assert begun == [URI, URI]
+
+
+async def test_after_a_cancelled_request_it_is_read_ahead_again() -> None:
+    async with connected() as wire:
+        wire.open("wait")
+        await wire.settled()
+        before = wire.session.advanced
+        request = wire.request(INLINE, at(0, 4))
+        wire.receive(request)
+        await wire.settled()
+        wire.notify("$/cancelRequest", {"id": request["id"]})
+        assert (await wire.answer(request["id"]))["error"]["code"] == CANCELLED
+        await wire.settled()
+        assert wire.session.advanced == before + 1
+
+
 async def test_what_is_around_the_cursor_is_read_once_the_user_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "QUIET", 0.15)
     monkeypatch.setattr(app, "ANSWERED", 0.0)
@@ -339,6 +398,27 @@ async def test_what_is_around_the_cursor_is_read_once_the_user_rests(monkeypatch
         wire.receive({"method": "textDocument/didClose", "params": {"textDocument": {"uri": other}}})
         await asyncio.sleep(0.3)
         assert wire.session.around == [URI, URI]
+
+
+@pytest.mark.parametrize("how", ["closed", "switched off", "disconnected"])
+async def test_the_memory_of_documents_that_were_left_is_given_back(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    uris = [URI, "file:///project/b.py"]
+    left: list[int] = []  # documents that the engine still has, whenever memory is given back
+    async with connected() as wire:
+        monkeypatch.setattr(app, "give_back", lambda: left.append(len(wire.session.documents)))
+        for uri in uris:
+            wire.open("pri", uri=uri)
+        await wire.settled()
+        assert left == []
+        if how == "closed":
+            for uri in uris:
+                wire.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+        elif how == "switched off":
+            await wire.ask("workspace/executeCommand", {"command": "lspCharrnn.toggle"})
+        else:
+            wire.server.close()
+        await wire.settled()
+        assert left[-1:] == [0]
 
 
 # --- the popup's selection ----------------------------------------------------------------------------------

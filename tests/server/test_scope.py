@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lsp_charrnn.config import Settings
-from lsp_charrnn.server.scope import Scope, is_secret
+from lsp_charrnn.project.secrets import is_secret
+from lsp_charrnn.server.scope import Scope
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/work/.env", "/.env.production", "/a/prod.env", "/x/key.PEM", "/home/me/.ssh/id_ed25519", "/id_rsa.pub",
+        "/srv/project/.env", "/.env.production", "/a/prod.env", "/x/key.PEM", "/home/me/.ssh/id_ed25519", "/id_rsa.pub",
         "/home/me/.aws/credentials", "/home/me/.kube/config", "/.git-credentials", "/p/secrets.yaml",
     ],
 )  # fmt: skip
@@ -21,7 +22,15 @@ def test_secret(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/work/.env.example", "/work/env.py", "/lib/secrets.py", "/keys.py", "/credentials", "/kube/config", ""],
+    [
+        "/srv/project/.env.example",
+        "/srv/project/env.py",
+        "/lib/secrets.py",
+        "/keys.py",
+        "/credentials",
+        "/kube/config",
+        "",
+    ],
 )
 def test_not_secret(path: str) -> None:
     assert not is_secret(path)

@@ -4,7 +4,7 @@ import { type ExtensionContext, type LogOutputChannel, window, workspace } from 
 import { DidChangeConfigurationNotification, LanguageClient } from 'vscode-languageclient/node';
 
 const SECTION = 'lspCharrnn';
-const LANGUAGES = ['python']; // the ones in package.json's activationEvents
+const ON_LANGUAGE = 'onLanguage:'; // what package.json's activationEvents begin with: the languages that are served
 let client: LanguageClient | undefined;
 
 export async function activate(context: ExtensionContext): Promise<void> {
@@ -24,8 +24,10 @@ export async function deactivate(): Promise<void> {
 
 async function start(context: ExtensionContext, log: LogOutputChannel): Promise<void> {
   await deactivate();
+  const { activationEvents: events }: { activationEvents: string[] } = context.extension.packageJSON;
+  const languages = events.filter((event) => event.startsWith(ON_LANGUAGE)).map((event) => event.slice(ON_LANGUAGE.length));
   const started: LanguageClient = new LanguageClient(SECTION, 'lsp-charrnn', () => server(context.extensionPath), {
-    documentSelector: LANGUAGES.flatMap((language) => [
+    documentSelector: languages.flatMap((language) => [
       { scheme: 'file', language },
       { scheme: 'untitled', language },
     ]),
