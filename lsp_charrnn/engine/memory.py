@@ -314,9 +314,13 @@ class DocumentCounts:
         end = base.end + self._size - base.document.size  # of what has been counted, as it is now
         if not base.start <= cursor <= end:
             return ()
-        left = _left_of(document, cursor)
-        cut = Block(left, b"", _right_of(document, cursor, end), sign=-1, cut=True)
-        return base.counts, Counts.of([*self._blocks(base, document), cut, Block(left, normalise(inserted))])
+        left, right = _left_of(document, cursor), _right_of(document, cursor, end)
+        blocks = [*self._blocks(base, document)]
+        if inserted:
+            new = normalise(inserted)
+            blocks += [Block(left, b"", right, sign=-1), Block(left, new, right)]
+            left = (left + new)[-REACH:]
+        return base.counts, Counts.of([*blocks, Block(left, b"", right, sign=-1, cut=True)])
 
     def _blocks(self, base: Base, document: Document) -> Iterator[Block]:
         moved = 0

@@ -151,7 +151,7 @@ class _Open:
 
     def forget(self) -> None:
         """Take note that no stream follows the text any more."""
-        self.pending = self.refined = self.settled = self.since = self.counted = None
+        self.pending = self.refined = self.settled = self.told = self.since = self.counted = None
         self.remembered = False
 
     def taken(self) -> tuple[Document, list[tuple[Edit, Document | None]]]:
