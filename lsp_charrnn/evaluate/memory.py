@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ DOCUMENT: Final = "LSTM + document"
 PROJECT: Final = "LSTM + document + project"
 WAYS: Final = {ALONE: (False, False), DOCUMENT: (True, False), PROJECT: (True, True)}  # which memories there are
 
-FILE_CHARS: Final = 25_000  # of one file, from its beginning, that the mixer is fitted to
+FILE_CHARS: Final = 25_000  # of one file, from its beginning, in a sample, so that no file outweighs the others
 FITTED_CHARS: Final = 1_200_000  # in all
 
 
@@ -107,17 +107,21 @@ def measure_memory(
 ) -> MemoryBits:
     """Measure a model with the memories on the source files under `paths`, or on a fixed sample of them.
 
+    The sample takes one file of each project in turn, and of each at most its first `FILE_CHARS` characters.
+
     With `compare` compressors are measured on the same files, given the rest of their projects first. Raises
     `CorpusError` if nothing is found, `ModelError` if there is no such model.
     """
     files = heldout_files(paths, suffixes=suffixes).files
-    chosen = files if max_chars is None else tuple(_in_turn(files, max_chars))
+    most = None if max_chars is None else FILE_CHARS
+    chosen = files if max_chars is None else tuple(_in_turn(files, max_chars, FILE_CHARS))
     served = load_model(find_model(model) if model else model_for_language(files[0].language), threads)
     mixer = shipped_mixer() if mixer is None else mixer
     started = time.perf_counter()
     ways: dict[str, list[FileBits]] = {way: [] for way in WAYS}
-    total, done = sum(len(file.text) for file in chosen), 0
-    for file, places in places_of_projects(served, files, chosen=chosen):
+    cut = [replace(file, text=file.text[:most]) for file in chosen]
+    total, done = sum(len(file.text) for file in cut), 0
+    for file, places in places_of_projects(served, files, chosen=chosen, most=most):
         for way, (document, project) in WAYS.items():
             cost = _bits(mixer, places, document=document, project=project)
             ways[way].append(FileBits(file.project, file.path, len(places), cost))
@@ -125,7 +129,7 @@ def measure_memory(
         if progress is not None:
             progress(done, total)
     if compare:
-        for row in measure_compressors(chosen, projects=files):
+        for row in measure_compressors(cut, projects=files):
             if row.way == "primed":
                 ways[f"{row.compressor}, primed"] = list(row.files)
     return MemoryBits(served.name, {way: tuple(costs) for way, costs in ways.items()}, time.perf_counter() - started)
