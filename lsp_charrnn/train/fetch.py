@@ -163,6 +163,19 @@ def fetch(
     return results
 
 
+def known_releases(paths: Sequence[Path | str]) -> dict[str, dict[str, str]]:
+    """Return version and licence of each project in the fetched directories among `paths`."""
+    known: dict[str, dict[str, str]] = {}
+    for path in paths:
+        try:
+            entries = json.loads((Path(path) / MANIFEST).read_text("utf-8"))["releases"]
+            for release in (Release(**entry) for entry in entries):
+                known[release.project] = {"version": release.version, "licence": release.licence}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not fetched from a list, so there is none to know them from
+    return known
+
+
 def results_table(results: list[Result]) -> Table:
     """Return how many releases were had, and each one that was not, with the reason."""
     table = Table(title="Fetched")
