@@ -203,6 +203,23 @@ class DropReport:
         self.kept_bytes += other.kept_bytes
         self.secret_lines += other.secret_lines
 
+    @classmethod
+    def of(cls, files: Mapping[str, int], sizes: Mapping[str, int], secret_lines: int) -> DropReport:
+        """Return what was dropped elsewhere, by reason, and nothing kept."""
+        return cls(Counter(files), Counter(sizes), secret_lines=secret_lines)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> DropReport:
+        """Return the report that `corpus_facts` was made from."""
+        dropped, projects = facts["dropped"], facts["projects"]
+        return cls(
+            Counter({reason: count["files"] for reason, count in dropped.items()}),
+            Counter({reason: count["bytes"] for reason, count in dropped.items()}),
+            Counter({name: project["files"] for name, project in projects.items()}),
+            Counter({name: project["characters"] for name, project in projects.items()}),
+            facts["secret_lines"],
+        )
+
     def summary(self) -> str:
         """Return one line: what was dropped, by reason."""
         return ", ".join(f"{count} {reason}" for reason, count in self.dropped_files.most_common()) or "none"

@@ -56,6 +56,7 @@ from lsp_charrnn.train.loop import (
 )
 from lsp_charrnn.train.network import Weights
 from lsp_charrnn.train.progress import Display, visible
+from lsp_charrnn.train.shards import is_built, open_corpus
 
 LOG_FILE: Final = "log.jsonl"  # one line a checkpoint
 SAMPLES_FILE: Final = "samples.txt"
@@ -70,9 +71,9 @@ def run(
     console: Console,
     name: str | None = None,
     languages: Sequence[str] | None = None,
-    suffixes: Sequence[str] = (".py",),
+    suffixes: Sequence[str] | None = None,
     held_out: Sequence[Path | str] = (),
-    max_project_share: float = MAX_PROJECT_SHARE,
+    max_project_share: float | None = None,
     base: str | None = None,
     resume: bool = False,
     force: bool = False,
@@ -80,6 +81,8 @@ def run(
 ) -> Path | None:
     """Train on what lies under `paths` and write the model directory `out`; return it, or None if interrupted.
 
+    A single path may be a corpus that `corpus build` has made: it is mapped, not loaded, and has been filtered and
+    split already. Without `suffixes`, Python is read, and no project is more than `MAX_PROJECT_SHARE` of the text.
     `spec_options` may give cell, layers and hidden; None is the default, or what `base` (a model's name or path) has.
     `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
     card, this process's command line. Checkpoint, log and samples go to `work_dir(out)` and stay there.
@@ -94,11 +97,17 @@ def run(
     spec, base_weights = _starting_point(spec_options, base)
     _refuse(out, resume=resume, force=force)
 
-    files, report = _read(paths, suffixes, held_out, max_project_share, console)
-    kept, judges, by = hold_out(files)
-    corpus = corpus_facts(kept, judges, by, report, known_releases(paths))
+    if any(is_built(path) for path in paths):
+        chosen = suffixes is not None or max_project_share is not None or bool(held_out)
+        documents, heldout, corpus, suffix = _read_built(paths, chosen, console)
+    else:
+        suffixes = suffixes or (".py",)
+        share = MAX_PROJECT_SHARE if max_project_share is None else max_project_share
+        files, report = _read(paths, suffixes, held_out, share, console)
+        kept, judges, by = hold_out(files)
+        corpus = corpus_facts(kept, judges, by, report, known_releases(paths))
+        documents, heldout, suffix = pack(kept), pack(judges), suffixes[0]
     threads = _use_all_cores()
-    documents, heldout = pack(kept), pack(judges)
     if resume and load_checkpoint(directory / CHECKPOINT_FILE)[1]["corpus"] != corpus_signature(documents):
         _say(console, "The corpus has changed since the checkpoint: the training goes on, reading it from its start.")
     try:
@@ -118,7 +127,7 @@ def run(
                 directory,
                 resume=resume,
                 base=base_weights,
-                sample_path=f"sample{suffixes[0]}",
+                sample_path=f"sample{suffix}",
                 stop=stop,
                 show=show,
             )
@@ -135,7 +144,7 @@ def run(
                 name=name or out.name,
                 languages=languages or list(corpus["languages"]),
                 training=facts,
-                evaluation={"held_out": {"by": by, **evaluation}} if evaluation else {},
+                evaluation={"held_out": {"by": corpus["held_out_by"], **evaluation}} if evaluation else {},
                 force=force,
             )
     except KeyboardInterrupt:  # the second one, or one while measuring
@@ -283,6 +292,23 @@ def _read(
         )
     console.print(report.table())
     return found, report
+
+
+def _read_built(
+    paths: Sequence[Path | str], chosen: bool, console: Console
+) -> tuple[Sequence[Document], Sequence[Document], Mapping[str, Any], str]:
+    """Return what to train on, what to judge by, the facts about both, and a suffix for the name of samples."""
+    if len(paths) != 1:
+        raise SettingError("a built corpus is trained on alone: give one, or build one of all the paths.")
+    if chosen:
+        raise SettingError(
+            f"what {paths[0]} holds was chosen when it was built: leave --suffix, --held-out and --project-share out, "
+            "or build it again with them."
+        )
+    with console.status("verifying the corpus …"):
+        built = open_corpus(paths[0])
+    console.print(DropReport.of_facts(built.facts).table())
+    return built.train, built.held_out, built.facts, built.suffixes[0]
 
 
 def _use_all_cores() -> int:
