@@ -15,6 +15,7 @@ import inspect
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +61,7 @@ WORK: Final = ".build"  # parts and plans: may be deleted, and then a later buil
 FETCHED: Final = "fetched"
 SHARD_BYTES: Final = 64_000_000  # of symbols: few files, and little memory for the task that makes one
 
+_ADDRESS: Final = re.compile(r"\w+://\S+")  # of a registry's host: nobody else needs it
 _TEXT: Final = ".text"
 _INDEX: Final = ".index.npz"  # written last: where it is, the part is whole
 _PART_FORMAT: Final = 1
@@ -193,20 +195,20 @@ def _fetched(given: list[Path | str], directory: Path, console: Console) -> tupl
             task = show.add_task(f"fetching {source.name}", total=len(releases))
             results = fetch(source, directory / source.stem, progress=partial(_advance, show, task))
         missing = [result for result in results if result.outcome in ("skipped", "differs")]
+        reasons = {}
         for result in missing:
-            release = result.release
-            _say(console, f"{release.name} {release.version}: {result.outcome}: {result.reason}")
+            why = _ADDRESS.sub("…", result.reason)  # what has been said of a release goes with the corpus
+            reasons[result.release.name] = f"{result.outcome}: {why}"
+            _say(console, f"{result.release.name} {result.release.version}: {result.outcome}: {result.reason}")
         paths.append(directory / source.stem)
         lists.append(
             {
                 "name": source.name,
                 "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
                 "releases": len(releases),
-                "not_as_listed": {
-                    result.release.name: f"{result.outcome}: {result.reason}" for result in missing
-                },
+                "not_as_listed": reasons,
             }
-        )  # fmt: skip
+        )
     return paths, lists
 
 
