@@ -26,7 +26,7 @@ from lsp_charrnn.errors import CorpusError, OutputError, SettingError
 from lsp_charrnn.model.files import load_model
 from lsp_charrnn.text.symbols import HEADER_END, START
 from lsp_charrnn.train import build as building
-from lsp_charrnn.train import cluster, duplicates, fetch
+from lsp_charrnn.train import cluster, duplicates
 from lsp_charrnn.train.build import WORK, build
 from lsp_charrnn.train.cluster import connected
 from lsp_charrnn.train.corpus import pack, read_corpus
@@ -203,10 +203,10 @@ build.examine = {name}
 """
 
 
-def test_the_same_shards_whoever_does_the_work(projects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_shards_whoever_does_the_work(projects: Path, tmp_path: Path, scheduler: str) -> None:
     sources = sorted(path for path in projects.iterdir() if path.is_dir())
     options: dict[str, Any] = {"console": QUIET, "shard_bytes": 5_000, "project_share": 0.2}
-    build(sources, tmp_path / "one", workers=1, **options)
+    build(sources, tmp_path / "one", scheduler=scheduler, **options)
     build(sources, tmp_path / "two", workers=2, **options)
     assert shard_files(tmp_path / "two") == shard_files(tmp_path / "one")
 
@@ -265,8 +265,7 @@ def test_a_list_is_fetched_first_and_its_facts_are_kept(
     assert description["lists"][0]["not_as_listed"].keys() == {"gone"}
     assert (tmp_path / "out" / "fetched" / "list" / "demo").is_dir()
     assert read_description(tmp_path / "out") == description
-    elsewhere = tmp_path / "corpus"
-    fetch.fetch(listed, elsewhere / "list")
+    elsewhere = (tmp_path / "out" / "fetched").rename(tmp_path / "corpus")
     build([listed], tmp_path / "again", console=QUIET, scheduler=scheduler, fetched=elsewhere)
     assert not (tmp_path / "again" / "fetched").exists()
     assert shard_files(tmp_path / "again") == shard_files(tmp_path / "out")
@@ -430,7 +429,7 @@ def test_the_command_line_builds_and_shows(projects: Path, tmp_path: Path, sched
     held_out = str(tmp_path / "held-out")
     said = command("build", str(projects), "--out", str(out), "--workers", "1", "--held-out", held_out)
     assert "dropped: shares lines with a held-out file" in said
+    assert read_description(out)["command"].startswith("lsp-charrnn corpus build ")
     shown = command("show", str(out), "--projects")
     assert said[said.index("Corpus") :].strip() in shown
     assert "p05" in shown
-    assert json.loads(command("show", str(out), "--json"))["command"].startswith("lsp-charrnn corpus build ")
