@@ -110,6 +110,13 @@ _GENERATED: Final = re.compile(
 )
 _GENERATED_WITHIN: Final = 1500  # bytes from the top
 
+# Single files of a permissive release are under other terms: ltmain.sh, what bison writes, a port of LGPL code.
+_COPYLEFT: Final = re.compile(
+    rb"GNU\s+(?:Lesser\s+|Library\s+|Affero\s+)?General\s+Public\s+License|Mozilla\s+Public\s+License"
+    rb"|SPDX-License-Identifier:\s*(?:[AL]?GPL|MPL|EPL|CDDL)"
+)
+_LICENCE_WITHIN: Final = 3000  # bytes from the top
+
 # What a damaged archive or file raises when it is read; RuntimeError is zipfile's for an encrypted member.
 _UNREADABLE: Final = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
@@ -351,6 +358,9 @@ def examine(
             reason = _text_fault(text) or ("too large" if len(text) > max_file_bytes else None)
             if reason is not None:
                 report.drop(reason, len(text))
+                continue
+            if unit.project and _COPYLEFT.search(text[:_LICENCE_WITHIN]):  # what a list says is not so for this file
+                report.drop("under another licence", len(text))
                 continue
             if drop_secrets:
                 text, secrets = without_secrets(text)
