@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus heldout heldout-code model clean
+.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -48,6 +48,12 @@ heldout-code: install  ## fetch those in languages without a model of their own 
 
 corpus: install  ## fetch the text that models/python is trained on (about 400 MB of downloads)
 	$(BIN)/lsp-charrnn corpus fetch corpora/python.toml --out corpus/python
+
+# Every suffix of the nine languages; none of them may have more than a fifth of the characters.
+CODE := .c .h .cc .cpp .cxx .hpp .go .rs .java .js .jsx .mjs .ts .tsx .sh .bash .lua
+corpus-code: $(VENV)/.dev-installed heldout-code  ## build the corpus of a general code model (needs Debian's apt-get, and npm)
+	$(BIN)/lsp-charrnn corpus build corpora/code.toml --out corpus/code-built --fetched corpus --held-out heldout-code \
+		--language-share 0.2 $(addprefix --suffix ,$(CODE))
 
 model: $(VENV)/.dev-installed corpus heldout  ## train models/python as it is shipped (two cores, two hours)
 	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn train corpus/python --out models/python --held-out heldout \

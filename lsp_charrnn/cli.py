@@ -89,7 +89,8 @@ def main() -> NoReturn:
 def _missing(error: ModuleNotFoundError) -> SettingError:
     """Return the error for a command that needs what only the extra `train` installs."""
     return SettingError(
-        f"this needs the package '{error.name}', which is not installed: pip install 'lsp-charrnn[train]'."
+        f"this needs the package '{error.name}', which is not installed: in the directory of lsp-charrnn, "
+        "pip install -e '.[train]'."
     )
 
 
@@ -319,7 +320,10 @@ def _load(model: str, language: str) -> Any:
 def train(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH…", help="Directories, git work trees, archives or files to learn from."),
+        typer.Argument(
+            metavar="PATH…",
+            help="Directories, git work trees, archives or files to learn from, or a corpus that `corpus build` made.",
+        ),
     ],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to write the model to; its name is the model's.")],
     minutes: Annotated[
@@ -365,8 +369,9 @@ def train(
         typer.Option(help="Files that must stay unseen: what shares most of its lines with them is dropped."),
     ] = None,
     project_share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Largest share of the characters that one project may have.")
-    ] = 0.05,
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0.0, max=1.0, help="Largest share of the characters that one project may have. Default: 0.05"),
+    ] = None,
 ) -> None:
     """Train a model on your own code.
 
@@ -393,7 +398,7 @@ def train(
         out_dir,
         spec_options={"cell": cell, "layers": layers, "hidden": hidden},
         options=options,
-        suffixes=tuple(suffix or [".py"]),
+        suffixes=tuple(suffix) if suffix else None,
         held_out=held_out or [],
         max_project_share=project_share,
         base=base,
@@ -422,6 +427,119 @@ def corpus_fetch(
 
     results = fetch(source_list, out_dir, progress=say)
     out.print(results_table(results))
+
+
+@corpus_app.command("build")
+def corpus_build(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Lists of releases, like corpora/python.toml, and directories, git work trees, archives or files.",
+        ),
+    ],
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory to write the corpus to.")],
+    suffix: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar=".EXT", help="Take files of this kind; may be given again. Default: .py"),
+    ] = None,
+    held_out: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            metavar="SOURCE",
+            help="What must stay unseen: files that share a third of their lines with it are dropped. "
+            "May be given again.",
+        ),
+    ] = None,
+    project_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest share of the characters that one project may have.")
+    ] = 0.05,
+    language_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest share of the characters that one language may have.")
+    ] = 1.0,
+    fetched: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Where the lists' releases are, or go to: DIR/LIST. Default: OUT/fetched."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Processes to work with. Default: one a core."),
+    ] = None,
+    scheduler: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on this Dask scheduler instead, such as tcp://127.0.0.1:8786; its workers need the same files "
+            "under the same paths.",
+        ),
+    ] = None,
+) -> None:
+    """Make a corpus to train on: fetch, filter, drop duplicates and secrets, balance, split by project, pack.
+
+    The corpus is a directory of memory-mapped shards with a report of every drop (`corpus show`). It is the same,
+    bit for bit, whatever the number of workers. A build that was stopped goes on where it was if the command is given
+    again; `.build` in the directory is for that alone, and may be deleted.
+    """
+    import shlex
+
+    try:
+        from lsp_charrnn.train.build import build
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    try:
+        description = build(
+            sources,
+            out_dir,
+            suffixes=tuple(suffix or [".py"]),
+            held_out=held_out or [],
+            project_share=project_share,
+            language_share=language_share,
+            fetched=fetched,
+            workers=workers,
+            scheduler=scheduler,
+            command=shlex.join(["lsp-charrnn", *sys.argv[1:]]),
+            console=out,
+        )
+    except KeyboardInterrupt:
+        err.print("Stopped; the same command goes on from here.")
+        raise typer.Exit(INTERRUPTED) from None
+    _show_corpus(out_dir, description)
+
+
+@corpus_app.command("show")
+def corpus_show(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus that `corpus build` has made.")],
+    projects: Annotated[bool, typer.Option("--projects", help="Also what was kept of each project.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a corpus holds, and what was dropped and why."""
+    from lsp_charrnn.train.corpus import DropReport
+    from lsp_charrnn.train.shards import read_description
+
+    description = read_description(directory)
+    if as_json:
+        print(json.dumps(description, ensure_ascii=False))
+        return
+    if projects:
+        out.print(DropReport.of_facts(description["corpus"]).project_table())
+    _show_corpus(directory, description)
+
+
+def _show_corpus(directory: Path, description: dict[str, Any]) -> None:
+    from lsp_charrnn.train.corpus import DropReport
+
+    facts, shards = description["corpus"], description["shards"]
+    out.print(DropReport.of_facts(facts).table())
+    shares = ", ".join(f"{name} {size / facts['characters']:.1%}" for name, size in facts["languages"].items())
+    out.print(f"Languages, of {facts['characters']:,} characters: {shares}.")
+    missing = {name: why for entry in description["lists"] for name, why in entry["not_as_listed"].items()}
+    for name, why in missing.items():
+        out.print(f"Not as listed: {_escaped(name)}, {_escaped(why)}")
+    held_out = f"held out by {facts['held_out_by']}, to judge by: {facts['held_out_characters']:,} characters"
+    out.print(
+        f"{_escaped(str(directory))}: {len(shards['train'])} + {len(shards['held_out'])} shards; {held_out}. "
+        f"Train on it with `lsp-charrnn train {_escaped(str(directory))} --out MODEL`."
+    )
 
 
 # --- judging -------------------------------------------------------------------------------------------------

@@ -41,10 +41,22 @@ KEPT_APART = {
     "onnx": {"train"},
     "onnxruntime": {"model", "doctor"},
     "typer": {"cli"},
+    "dask": {"train.cluster"},
+    "distributed": {"train.cluster", "train.build"},
+    "datasketch": {"train.duplicates"},
 }
 DYNAMIC = ("import_module", "importlib.import_module", "__import__")
 # What starting the server must not cost.
-HEAVY = ["torch", "onnx", "detect_secrets", "lsp_charrnn.train", "lsp_charrnn.evaluate"]
+HEAVY = [
+    "torch",
+    "onnx",
+    "detect_secrets",
+    "dask",
+    "distributed",
+    "datasketch",
+    "lsp_charrnn.train",
+    "lsp_charrnn.evaluate",
+]
 
 
 def inside(module: str) -> str:

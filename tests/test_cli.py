@@ -15,7 +15,8 @@ import pytest
 COMMANDS = [
     "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
     "evaluate memory", "evaluate reliability", "evaluate fit-mixer",
-    "corpus", "corpus fetch", "models", "models list", "models show", "models verify", "models renew", "doctor",
+    "corpus", "corpus fetch", "corpus build", "corpus show",
+    "models", "models list", "models show", "models verify", "models renew", "doctor",
 ]  # fmt: skip
 
 
@@ -132,6 +133,9 @@ def test_sample_is_reproducible(tiny_model: Path) -> None:
         (["train", "FILE", "--out", "OUT", "--device", "tpu"], "cuda"),
         (["train", "FILE", "--out", "OUT", "--resume"], "--resume"),
         (["corpus", "fetch", "/no/such/list.toml", "--out", "OUT"], "/no/such/list.toml"),
+        (["corpus", "build", "/no/such/place", "--out", "OUT"], "/no/such/place"),
+        (["corpus", "build", "EMPTY", "--out", "EMPTY"], "--out"),
+        (["corpus", "show", "EMPTY"], "corpus build"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_sentence(source: Path, tmp_path: Path, arguments: list[str], says: str) -> None:

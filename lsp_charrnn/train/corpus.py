@@ -1,8 +1,9 @@
 """Source text for training: directories, git work trees and archives in, filtered files out.
 
 Every file that is not kept is counted under one reason, so that a corpus can be explained. Whole projects are
-held out, never lines. Nothing here imports torch, and nothing here fetches: see `fetch` for that; batches and
-the carried state are the trainer's.
+held out, never lines. `read_corpus` holds all that it keeps in memory; `build` judges, caps and splits by the same
+functions, and keeps the text on disk. Nothing here imports torch, and nothing here fetches: see `fetch` for that;
+batches and the carried state are the trainer's.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +88,11 @@ MAX_FILE_BYTES: Final = 200_000
 MAX_ARCHIVE_BYTES: Final = 4_000_000_000  # unpacked: past this an archive is a bomb, not a release
 MAX_ARCHIVE_MEMBERS: Final = 500_000
 MAX_PROJECT_SHARE: Final = 0.05  # of the characters kept, so that no house style dominates
+HELD_OUT_CHARACTERS: Final = 200_000  # what a run is judged by: read at each checkpoint, more would cost training time
+
+_HELD_OUT_SHARES: Final = (0.02, 0.05, 0.1, 0.2)  # the first that holds enough out to judge by
+_ENOUGH_SHARE: Final = 0.05  # of the characters; HELD_OUT_CHARACTERS are enough too
+_PROJECTS_TO_SPLIT_BY: Final = 10  # with fewer, a whole project would be too much to do without
 
 _VENDORED: Final = frozenset(
     {
@@ -105,6 +111,13 @@ _GENERATED: Final = re.compile(
 )
 _GENERATED_WITHIN: Final = 1500  # bytes from the top
 
+# Single files of a permissive release are under other terms: ltmain.sh, what bison writes, a port of LGPL code.
+_COPYLEFT: Final = re.compile(
+    rb"GNU\s+(?:Lesser\s+|Library\s+|Affero\s+)?General\s+Public\s+License|Mozilla\s+Public\s+License"
+    rb"|SPDX-License-Identifier:\s*(?:[AL]?GPL|MPL|EPL|CDDL)"
+)
+_LICENCE_WITHIN: Final = 3000  # bytes from the top
+
 # What a damaged archive or file raises when it is read; RuntimeError is zipfile's for an encrypted member.
 _UNREADABLE: Final = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
@@ -117,10 +130,33 @@ _DIGIT_SHARE: Final = 0.25  # of the visible bytes
 _NOT_ASCII_SHARE: Final = 0.25
 
 _TELLING_LINE: Final = 20  # bytes: shorter lines (`else:`, `return None`) say nothing about where a file comes from
-_LEAST_TELLING_LINES: Final = 5
-_NEAR_DUPLICATE_SHARE: Final = 0.7
+LEAST_TELLING_LINES: Final = 5  # of a file: fewer say nothing either
+NEAR_DUPLICATE_SHARE: Final = 0.7
 _HELD_OUT_SHARE: Final = 1 / 3  # stricter than "most": what is reported on must be unseen
 _SKETCH: Final = 4  # near-duplicates are looked for among one telling line in four, the same ones in every file
+
+
+class Listed(Protocol):
+    """What capping and splitting need to know of a file, whether its text is at hand or not."""
+
+    @property
+    def project(self) -> str:
+        """The name of the project that it belongs to."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in the project."""
+
+    @property
+    def language(self) -> str:
+        """Its language, as LSP names it."""
+
+    @property
+    def size(self) -> int:
+        """Its text in bytes."""
+
+
+_File = TypeVar("_File", bound=Listed)
 
 
 @dataclass(frozen=True)
@@ -131,6 +167,19 @@ class SourceFile:
     path: str
     text: bytes = field(repr=False)
     language: str
+
+    @property
+    def size(self) -> int:
+        """The text in bytes."""
+        return len(self.text)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is read in one go: a path that was given, or one project of a fetched list, which has the list's name."""
+
+    path: Path
+    project: str = ""
 
 
 @dataclass
@@ -148,10 +197,36 @@ class DropReport:
         self.dropped_files[reason] += files
         self.dropped_bytes[reason] += size
 
-    def keep(self, file: SourceFile) -> None:
+    def keep(self, file: Listed) -> None:
         """Count a file that is kept."""
         self.kept_files[file.project] += 1
-        self.kept_bytes[file.project] += len(file.text)
+        self.kept_bytes[file.project] += file.size
+
+    def add(self, other: DropReport) -> None:
+        """Count all that `other` has counted, too."""
+        self.dropped_files += other.dropped_files
+        for reason, size in other.dropped_bytes.items():
+            self.dropped_bytes[reason] += size
+        self.kept_files += other.kept_files
+        self.kept_bytes += other.kept_bytes
+        self.secret_lines += other.secret_lines
+
+    @classmethod
+    def of(cls, files: Mapping[str, int], sizes: Mapping[str, int], secret_lines: int) -> DropReport:
+        """Return what was dropped elsewhere, by reason, and nothing kept."""
+        return cls(Counter(files), Counter(sizes), secret_lines=secret_lines)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> DropReport:
+        """Return the report that `corpus_facts` was made from."""
+        dropped, projects = facts["dropped"], facts["projects"]
+        return cls(
+            Counter({reason: count["files"] for reason, count in dropped.items()}),
+            Counter({reason: count["bytes"] for reason, count in dropped.items()}),
+            Counter({name: project["files"] for name, project in projects.items()}),
+            Counter({name: project["characters"] for name, project in projects.items()}),
+            facts["secret_lines"],
+        )
 
     def summary(self) -> str:
         """Return one line: what was dropped, by reason."""
@@ -182,6 +257,12 @@ class DropReport:
         return table
 
 
+EXACT_DUPLICATE: Final = "exact duplicate"
+NEAR_DUPLICATE: Final = "near duplicate"
+OVER_PROJECT_SHARE: Final = "over the project's share"
+OVER_LANGUAGE_SHARE: Final = "over the language's share"
+
+
 @dataclass(frozen=True)
 class _Found:
     """A file that was found and not yet read, or (`drop` set) one that is not worth reading."""
@@ -191,6 +272,7 @@ class _Found:
     size: int
     read: Callable[[], bytes]
     drop: str | None = None
+    modified: int = 0  # nanoseconds since the epoch, where the file system knows
 
 
 def read_corpus(
@@ -212,67 +294,96 @@ def read_corpus(
     Raises `CorpusError` if a path is missing or unreadable, or if nothing is left.
     """
     report = DropReport()
-    unseen = _telling_lines_of(held_out, suffixes)
+    unseen = telling_lines_of(held_out, suffixes)
     files: list[SourceFile] = []
     exact: set[bytes] = set()
     first_with_line: dict[int, int] = {}
-    for found in _find(paths, suffixes):
-        reason = found.drop or ("too large" if found.size > max_file_bytes else None)
-        if reason is not None:
-            report.drop(reason, found.size)
-            continue
-        try:
-            data = found.read()
-        except _UNREADABLE:
-            report.drop("unreadable", found.size)
-            continue
-        text = normalise(data.removeprefix(b"\xef\xbb\xbf"))
-        reason = _text_fault(text) or ("too large" if len(text) > max_file_bytes else None)
-        if reason is not None:
-            report.drop(reason, len(text))
-            continue
-        if drop_secrets:
-            text, lines = without_secrets(text)
-            report.secret_lines += lines
-            if not text.strip():
-                report.drop("empty")
-                continue
-        digest = hashlib.sha256(text).digest()
+    examined = examine(units(paths), suffixes, unseen, report, max_file_bytes=max_file_bytes, drop_secrets=drop_secrets)
+    for file, lines in examined:
+        digest = hashlib.sha256(file.text).digest()
         if digest in exact:
-            report.drop("exact duplicate", len(text))
+            report.drop(EXACT_DUPLICATE, file.size)
             continue
         exact.add(digest)
-        lines_of = _telling_lines(text)
-        if _mostly_in(lines_of, unseen):
-            report.drop("shares lines with a held-out file", len(text))
+        if _is_near_duplicate(lines, first_with_line, len(files)):
+            report.drop(NEAR_DUPLICATE, file.size)
             continue
-        if _is_near_duplicate(lines_of, first_with_line, len(files)):
-            report.drop("near duplicate", len(text))
-            continue
-        suffix = PurePosixPath(found.path).suffix.lower()
-        file = SourceFile(found.project, found.path, text, LANGUAGES.get(suffix, suffix.lstrip(".")))
         files.append(file)
         if progress is not None:
             progress(file)
-    files = _cap_projects(files, max_project_share, report)
+    files = cap(files, report, project_share=max_project_share)
+    refuse_empty(files, paths, suffixes, report)
+    for file in files:
+        report.keep(file)
+    return files, report
+
+
+def refuse_empty(
+    files: Sequence[Listed], paths: Sequence[Path | str], suffixes: Sequence[str], report: DropReport
+) -> None:
+    """Raise `CorpusError` that says what was looked for, and what became of it, if no file is left."""
     if not files:
         where = ", ".join(str(path) for path in paths) or "(no path given)"
         raise CorpusError(
             f"Nothing to read in {where}: looked for {' '.join(suffixes)} files, kept none "
             f"(dropped: {report.summary()}); name a directory, git work tree or archive that holds some."
         )
-    for file in files:
-        report.keep(file)
-    return files, report
+
+
+def examine(
+    where: Iterable[Unit],
+    suffixes: Sequence[str],
+    unseen: Set[int],
+    report: DropReport,
+    *,
+    max_file_bytes: int = MAX_FILE_BYTES,
+    drop_secrets: bool = True,
+) -> Iterator[tuple[SourceFile, set[int]]]:
+    """Yield each file that is worth learning from, taken for itself, and its telling lines; `report` has the others.
+
+    `unseen` are the telling lines of what is held out. Telling duplicates from originals, and capping, is left to
+    who knows all files.
+    """
+    for unit in where:
+        for found in _find(unit, suffixes):
+            reason = found.drop or ("too large" if found.size > max_file_bytes else None)
+            if reason is not None:
+                report.drop(reason, found.size)
+                continue
+            try:
+                data = found.read()
+            except _UNREADABLE:
+                report.drop("unreadable", found.size)
+                continue
+            text = normalise(data.removeprefix(b"\xef\xbb\xbf"))
+            reason = _text_fault(text) or ("too large" if len(text) > max_file_bytes else None)
+            if reason is not None:
+                report.drop(reason, len(text))
+                continue
+            if unit.project and _COPYLEFT.search(text[:_LICENCE_WITHIN]):  # what a list says is not so for this file
+                report.drop("under another licence", len(text))
+                continue
+            if drop_secrets:
+                text, secrets = without_secrets(text)
+                report.secret_lines += secrets
+                if not text.strip():
+                    report.drop("empty")
+                    continue
+            lines = _telling_lines(text)
+            if _mostly_in(lines, unseen):
+                report.drop("shares lines with a held-out file", len(text))
+                continue
+            suffix = PurePosixPath(found.path).suffix.lower()
+            yield SourceFile(found.project, found.path, text, LANGUAGES.get(suffix, suffix.lstrip("."))), lines
 
 
 def split(
-    files: Sequence[SourceFile],
+    files: Sequence[_File],
     held_out_share: float,
     *,
     by: Literal["auto", "project", "file"] = "auto",
     seed: int = 0,
-) -> tuple[list[SourceFile], list[SourceFile]]:
+) -> tuple[list[_File], list[_File]]:
     """Return (training files, held-out files): whole projects if there are several, else whole files.
 
     The choice hangs on names and `seed` alone, so adding a project moves no other one across.
@@ -283,7 +394,7 @@ def split(
     if by == "auto":
         by = "project" if len({file.project for file in files}) > 1 else "file"
 
-    def unit(file: SourceFile) -> str:
+    def unit(file: _File) -> str:
         return file.project if by == "project" else f"{file.project}/{file.path}"
 
     rank = {name: _fraction(f"split {seed} {name}") for name in {unit(file) for file in files}}
@@ -296,39 +407,120 @@ def split(
     return kept, [file for file in files if unit(file) in chosen]
 
 
+def hold_out(files: Sequence[_File]) -> tuple[list[_File], list[_File], Literal["project", "file"]]:
+    """Return the files to train on, those to judge by, and what they were split by: projects where there are many.
+
+    Which files those are hangs on names alone: a resumed run, and one with another seed, hold out the same.
+    """
+    projects = {file.project for file in files}
+    by: Literal["project", "file"] = "project" if len(projects) >= _PROJECTS_TO_SPLIT_BY else "file"
+    enough = min(HELD_OUT_CHARACTERS, _ENOUGH_SHARE * _characters(files))
+    kept, judges = list(files), list[_File]()
+    for share in _HELD_OUT_SHARES:
+        kept, judges = split(files, share, by=by)
+        if _characters(judges) >= enough:
+            break
+    return kept, judges, by
+
+
 def pack(files: Iterable[SourceFile], seed: int = 0) -> list[npt.NDArray[np.uint8]]:
-    """Return each file as the symbols of one document, header first, in shuffled order.  # list of [length]
+    """Return each file as the symbols of one document, header first, in shuffled order.  # list of [length]"""
+    documents = [np.frombuffer(header_of(file) + file.text, dtype=np.uint8) for file in files]
+    order = np.random.default_rng(seed).permutation(len(documents))
+    return [documents[index] for index in order]
+
+
+def header_of(file: Listed) -> bytes:
+    """Return what precedes a file's text in its document.
 
     One document in ten has the file's name alone in its header: people open single files too.
     """
-    documents = []
-    for file in files:
-        alone = _fraction(f"header {file.project} {file.path}") < 0.1
-        name = PurePosixPath(file.path).name if alone else file.path
-        documents.append(np.frombuffer(header(name) + file.text, dtype=np.uint8))
-    order = np.random.default_rng(seed).permutation(len(documents))
-    return [documents[index] for index in order]
+    alone = _fraction(f"header {file.project} {file.path}") < 0.1
+    return header(PurePosixPath(file.path).name if alone else file.path)
+
+
+def corpus_facts(
+    kept: Sequence[Listed],
+    judges: Sequence[Listed],
+    by: str,
+    report: DropReport,
+    releases: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """Return what a card says of the corpus; `releases` has version and licence of the projects that a list names."""
+    languages: Counter[str] = Counter()
+    projects: dict[str, dict[str, Any]] = {}
+    for files, is_held_out in ((kept, False), (judges, True)):
+        for file in files:
+            languages[file.language] += file.size
+            known = releases.get(file.project, {})
+            facts = projects.setdefault(file.project, {"files": 0, "characters": 0, "held_out_files": 0, **known})
+            facts["files"] += 1
+            facts["characters"] += file.size
+            facts["held_out_files"] += is_held_out
+    return {
+        "files": len(kept) + len(judges),
+        "characters": languages.total(),
+        "languages": dict(languages.most_common()),
+        "held_out_by": by,
+        "held_out_files": len(judges),
+        "held_out_characters": _characters(judges),
+        "projects": {name: projects[name] for name in sorted(projects)},
+        "dropped": {
+            reason: {"files": count, "bytes": report.dropped_bytes[reason]}
+            for reason, count in report.dropped_files.most_common()
+        },
+        "secret_lines": report.secret_lines,
+    }
+
+
+def _characters(files: Sequence[Listed]) -> int:
+    return sum(file.size for file in files)
 
 
 # --- finding files ---
 
 
-def _find(paths: Sequence[Path | str], suffixes: Sequence[str]) -> Iterator[_Found]:
+def units(paths: Sequence[Path | str]) -> Iterator[Unit]:
+    """Yield what lies under `paths`, in their order: a fetched directory is as many units as it has projects.
+
+    Raises `CorpusError` if a path is missing, or a fetched directory damaged.
+    """
     for given in paths:
         path = Path(given)
-        if path.is_dir():
-            path = path.resolve()
-            if (path / MANIFEST).is_file():
-                for name in _manifest_projects(path / MANIFEST):
-                    yield from _find_in_tree(path / name, path / name, name, suffixes, [])
-            else:
-                yield from _find_in_tree(path, path, path.name, suffixes, _ignore_rules_above(path))
-        elif not path.is_file():
+        if not path.exists():
             raise CorpusError(f"{path} is neither a file nor a directory; name one that exists.")
-        elif path.name.lower().endswith(ARCHIVE_SUFFIXES):
-            yield from _find_in_archive(path, suffixes)
+        if (path / MANIFEST).is_file():
+            for name in _manifest_projects(path / MANIFEST):
+                yield Unit(path.resolve() / name, name)
         else:
-            yield _Found(path.resolve().parent.name, path.name, path.stat().st_size, path.read_bytes)
+            yield Unit(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
+
+
+def fingerprint(unit: Unit, suffixes: Sequence[str]) -> str:
+    """Return what changes when any file of `unit` does, as far as names, sizes and times of change tell."""
+    digest = hashlib.sha256()
+    if unit.path.is_dir():
+        for found in _find(unit, suffixes):
+            facts = (found.project, found.path, found.size, found.modified, found.drop)
+            digest.update(repr(facts).encode("utf-8", "replace"))
+    else:  # an archive is not opened for this
+        status = unit.path.stat()
+        digest.update(repr((unit.path.parent.name, unit.path.name, status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def _find(unit: Unit, suffixes: Sequence[str]) -> Iterator[_Found]:
+    path = unit.path
+    if unit.project:  # a tree of its own, whatever work tree it was fetched into
+        yield from _find_in_tree(path, path, unit.project, suffixes, [])
+    elif path.is_dir():
+        yield from _find_in_tree(path, path, path.name, suffixes, _ignore_rules_above(path))
+    elif not path.is_file():
+        raise CorpusError(f"{path} is neither a file nor a directory; name one that exists.")
+    elif path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        yield from _find_in_archive(path, suffixes)
+    else:
+        yield _Found(path.parent.name, path.name, path.stat().st_size, path.read_bytes)
 
 
 def _manifest_projects(manifest: Path) -> list[str]:
@@ -374,13 +566,15 @@ def _find_in_tree(
                 drop = "wrong suffix"
             elif _is_ignored(path, rules, directory=False):
                 drop = "ignored by git"
-            yield _Found(project, path.relative_to(root).as_posix(), entry.stat().st_size, path.read_bytes, drop)
+            status = entry.stat()
+            inside = path.relative_to(root).as_posix()
+            yield _Found(project, inside, status.st_size, path.read_bytes, drop, status.st_mtime_ns)
 
 
 def _sizes(directory: Path, root: Path, project: str, suffixes: Sequence[str], reason: str) -> Iterator[_Found]:
     """Report the source files below a directory that is dropped whole."""
     for parent, _, names in os.walk(directory):
-        for name in names:
+        for name in sorted(names):
             path = Path(parent, name)
             if name.lower().endswith(tuple(suffixes)) and path.is_file():
                 yield _Found(project, path.relative_to(root).as_posix(), path.stat().st_size, bytes, reason)
@@ -533,45 +727,67 @@ def _telling_lines(text: bytes) -> set[int]:
     return {zlib.crc32(line) for line in stripped if len(line) >= _TELLING_LINE}
 
 
-def _telling_lines_of(paths: Sequence[Path | str], suffixes: Sequence[str]) -> set[int]:
+def telling_lines_of(paths: Sequence[Path | str], suffixes: Sequence[str]) -> set[int]:
+    """Return the telling lines, each as a checksum, of all files under `paths`. Raises `CorpusError` as `units`."""
     lines: set[int] = set()
-    for found in _find(paths, suffixes) if paths else ():
-        if found.drop is None and found.size <= 10 * MAX_FILE_BYTES:
-            try:
-                lines |= _telling_lines(normalise(found.read()))
-            except _UNREADABLE as error:
-                raise CorpusError(f"{found.path} is held out, and cannot be read ({error}).") from error
+    for unit in units(paths):
+        for found in _find(unit, suffixes):
+            if found.drop is None and found.size <= 10 * MAX_FILE_BYTES:
+                try:
+                    lines |= _telling_lines(normalise(found.read()))
+                except _UNREADABLE as error:
+                    raise CorpusError(f"{found.path} is held out, and cannot be read ({error}).") from error
     return lines
 
 
-def _mostly_in(lines: set[int], unseen: set[int]) -> bool:
-    return len(lines) >= _LEAST_TELLING_LINES and len(lines & unseen) > _HELD_OUT_SHARE * len(lines)
+def _mostly_in(lines: Set[int], unseen: Set[int]) -> bool:
+    return len(lines) >= LEAST_TELLING_LINES and len(lines & unseen) > _HELD_OUT_SHARE * len(lines)
 
 
 def _is_near_duplicate(lines: set[int], first_with_line: dict[int, int], index: int) -> bool:
     """Say whether most of `lines` came first in one earlier file; if not, enter them as `index`'s."""
     sketch = [line for line in lines if line % _SKETCH == 0]
-    if len(sketch) >= _LEAST_TELLING_LINES:
+    if len(sketch) >= LEAST_TELLING_LINES:
         seen = Counter(first_with_line[line] for line in sketch if line in first_with_line)
-        if seen and max(seen.values()) > _NEAR_DUPLICATE_SHARE * len(sketch):
+        if seen and max(seen.values()) > NEAR_DUPLICATE_SHARE * len(sketch):
             return True
     for line in sketch:
         first_with_line.setdefault(line, index)
     return False
 
 
-def _cap_projects(files: list[SourceFile], share: float, report: DropReport) -> list[SourceFile]:
-    """Drop files of the largest projects until none has more than `share` of what is left.
+def cap(
+    files: Sequence[_File], report: DropReport, *, project_share: float, language_share: float = 1.0
+) -> list[_File]:
+    """Drop files until no project and no language has more than its share of the characters that are left.
 
-    Which ones go hangs on a hash of their names. With too few projects for such a share to exist, none go.
+    Which ones go hangs on a hash of their names. With too few projects (or languages) for such a share to exist,
+    none go for its sake.
     """
+    groups = [
+        (project_share, OVER_PROJECT_SHARE, [file.project for file in files]),
+        (language_share, OVER_LANGUAGE_SHARE, [file.language for file in files]),
+    ]
+    sizes = [file.size for file in files]
+    kept = sorted(range(len(files)), key=lambda i: _fraction(f"cap {files[i].project} {files[i].path}"))
+    while True:  # what one cap takes away makes the other's limit smaller
+        for share, reason, group_of in groups:
+            before, kept = kept, _cap(kept, share, group_of, sizes)
+            for index in set(before).difference(kept):
+                report.drop(reason, sizes[index])
+        if len(before) == len(kept):
+            return [files[index] for index in sorted(kept)]
+
+
+def _cap(order: list[int], share: float, group_of: Sequence[str], file_sizes: Sequence[int]) -> list[int]:
+    """Return the first files of each group, as many as `share` allows.  # indices, as all arguments but `share`"""
     sizes: Counter[str] = Counter()
-    for file in files:
-        sizes[file.project] += len(file.text)
+    for index in order:
+        sizes[group_of[index]] += file_sizes[index]
     if len(sizes) * share < 1:
-        return files
+        return order
     ascending = sorted(sizes.values())
-    # With `limit` on each project, sum(min(size, limit)) is left; find the limit that is `share` of that.
+    # With `limit` on each group, sum(min(size, limit)) is left; find the limit that is `share` of that.
     limit, below = float(ascending[-1]), 0
     for rank, size in enumerate(ascending):
         above = len(ascending) - rank
@@ -582,16 +798,13 @@ def _cap_projects(files: list[SourceFile], share: float, report: DropReport) -> 
                 break
         below += size
     left: Counter[str] = Counter()
-    kept: set[int] = set()
-    order = sorted(range(len(files)), key=lambda i: _fraction(f"cap {files[i].project} {files[i].path}"))
+    kept = []
     for index in order:
-        file = files[index]
-        if sizes[file.project] > limit and left[file.project] + len(file.text) > limit:
-            report.drop("over the project's share", len(file.text))
-            continue
-        left[file.project] += len(file.text)
-        kept.add(index)
-    return [file for index, file in enumerate(files) if index in kept]
+        name, size = group_of[index], file_sizes[index]
+        if sizes[name] <= limit or left[name] + size <= limit:
+            left[name] += size
+            kept.append(index)
+    return kept
 
 
 def _fraction(name: str) -> float:

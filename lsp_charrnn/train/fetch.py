@@ -1,8 +1,9 @@
 """Fetch the releases that a corpus list names, by the ordinary package client, and lay out their source text.
 
-A list (TOML) pins each release's name, version, licence, file and SHA-256; `pip` knows where to get it, and
-`apt-get` where it is a Debian package (`deb`) or the upstream tarball of a Debian source package (`dsc`). What
-is already there and verified is not fetched again. Which files are worth training on is for `corpus` to judge.
+A list (TOML) pins each release's name, version, licence, file and SHA-256; `pip` knows where to get it, `npm` where it
+is a package of npm's, and `apt-get` where it is a Debian package (`deb`) or the upstream tarball of a Debian source
+package (`dsc`). What is already there and verified is not fetched again. Which files are worth training on is for
+`corpus` to judge.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Kind = Literal["sdist", "wheel", "stdlib", "deb", "dsc"]
+Kind = Literal["sdist", "wheel", "stdlib", "deb", "dsc", "npm"]
 Outcome = Literal["fetched", "already there", "differs", "skipped"]
 
 LICENCES: Final = frozenset(
     {
         *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC"),
         *("MIT", "MIT-0", "PSF-2.0", "Unlicense", "Zlib"),
+        *("PostgreSQL", "blessing", "curl"),  # a BSD's and an MIT's words, and SQLite's, which is public domain
     }
 )
 _STAMP: Final = ".lsp-charrnn-sha256"  # in a finished directory: the hash of the file that it came from
@@ -49,6 +51,7 @@ _LARGEST_MEMBER: Final = 5_000_000
 _LICENCE_FILE: Final = re.compile(r"(?:licen[cs]e|copying|notice|copyright)", re.IGNORECASE)
 _SECONDS_PER_RELEASE: Final = 600
 _DOC: Final = "usr/share/doc/"
+_NPM_TOP: Final = "package"  # what npm packs lies under this
 _STDLIB_LEFT_OUT: Final = frozenset(["site-packages", "dist-packages", "__pycache__", "data", "idlelib", "turtledemo"])
 
 
@@ -66,7 +69,7 @@ class Release:
     @property
     def project(self) -> str:
         """The name of the directory that its text goes to."""
-        return re.sub(r"[-_.]+", "-", self.name).lower()
+        return re.sub(r"[-_.@/]+", "-", self.name).lower().strip("-")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def _release(entry: Any, where: str) -> Release:
     release = Release(**entry)
     if release.kind not in get_args(Kind):
         raise CorpusError(f"{where}: kind is one of {', '.join(get_args(Kind))}, not {release.kind}.")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", release.name):
+    scope = r"(?:@[a-z0-9][a-z0-9._-]*/)?" if release.kind == "npm" else ""
+    if not re.fullmatch(scope + r"[A-Za-z0-9][A-Za-z0-9._+-]*", release.name):
         raise CorpusError(f"{where}: {release.name!r} is not a package name.")
     if not re.fullmatch(r"[0-9][A-Za-z0-9.!+:~-]*", release.version):
         raise CorpusError(f"{where}: {release.version!r} is not a version.")
@@ -163,6 +167,19 @@ def fetch(
     return results
 
 
+def known_releases(paths: Sequence[Path | str]) -> dict[str, dict[str, str]]:
+    """Return version and licence of each project in the fetched directories among `paths`."""
+    known: dict[str, dict[str, str]] = {}
+    for path in paths:
+        try:
+            entries = json.loads((Path(path) / MANIFEST).read_text("utf-8"))["releases"]
+            for release in (Release(**entry) for entry in entries):
+                known[release.project] = {"version": release.version, "licence": release.licence}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not fetched from a list, so there is none to know them from
+    return known
+
+
 def results_table(results: list[Result]) -> Table:
     """Return how many releases were had, and each one that was not, with the reason."""
     table = Table(title="Fetched")
@@ -179,7 +196,7 @@ def results_table(results: list[Result]) -> Table:
 
 
 def _write_manifest(out: Path, releases: list[Release]) -> None:
-    present = [release for release in releases if (out / release.project / _STAMP).is_file()]
+    present = [release for release in releases if _is_there(release, out)]
     manifest = {
         "projects": sorted({release.project for release in present}),
         "releases": [vars(release) for release in present],
@@ -187,6 +204,15 @@ def _write_manifest(out: Path, releases: list[Release]) -> None:
     partial = out / (MANIFEST + ".partial")
     partial.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     partial.replace(out / MANIFEST)
+
+
+def _is_there(release: Release, out: Path) -> bool:
+    """Say whether the text of this very release is there; of the standard library, any interpreter's."""
+    try:
+        digest = (out / release.project / _STAMP).read_text("utf-8").strip()
+    except OSError:
+        return False
+    return digest == release.sha256 or release.kind == "stdlib"
 
 
 def _fetch_one(release: Release, out: Path, sources: _SourceIndex) -> Result:
@@ -220,6 +246,8 @@ def _download(release: Release, directory: Path, sources: _SourceIndex) -> Path:
     directory.mkdir()
     if release.kind in ("deb", "dsc"):
         return _download_with_apt(release, directory, sources)
+    if release.kind == "npm":
+        return _download_with_npm(release, directory)
     return _download_with_pip(release, directory)
 
 
@@ -249,8 +277,9 @@ def _download_with_pip(release: Release, directory: Path) -> Path:
     )
     files = [path for path in directory.iterdir() if path.is_file()]
     if done.returncode != 0 or len(files) != 1:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        said = (errors or done.stderr.splitlines() or ["it said nothing"])[-1]
+        lines = [line.strip() for line in done.stderr.splitlines()]
+        errors = [line for line in lines if line.startswith("ERROR:")]  # of a build's own pip, too: further in
+        said = (errors or lines or ["it said nothing"])[-1]
         raise CorpusError(f"pip could not download {release.name} {release.version}: {said}")
     return files[0]
 
@@ -268,6 +297,29 @@ def _wheel_tags(file: str) -> list[str]:
     for name in platforms.split("."):
         options += ["--platform", name]
     return options
+
+
+def _download_with_npm(release: Release, directory: Path) -> Path:
+    """Let npm fetch the package's tarball; nothing in it is run."""
+    command = ["npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", str(directory.resolve())]
+    try:
+        done = subprocess.run(
+            [*command, f"{release.name}@{release.version}"],
+            cwd=directory,  # away from any package.json
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS_PER_RELEASE,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise CorpusError("npm is not on this machine; install it to fetch its packages.") from error
+    files = list(directory.glob("*.tgz"))
+    if done.returncode != 0 or len(files) != 1:
+        said = (done.stderr.splitlines() or ["it said nothing"])[0]
+        raise CorpusError(f"npm could not download {release.name} {release.version}: {said}")
+    return files[0]
 
 
 def _download_with_apt(release: Release, directory: Path, sources: _SourceIndex) -> Path:
@@ -359,10 +411,10 @@ def _is_wanted(name: str) -> bool:
 def _extract(archive: Path, tree: Path, kind: Kind) -> None:
     if kind == "deb":
         archive = _installed_files(archive)
-    top = _common_directory(archive) if kind in ("deb", "dsc") else ""
+    top = _common_directory(archive) if kind in ("deb", "dsc") else _NPM_TOP if kind == "npm" else ""
     tree.mkdir()
     for name, size, read in archive_members(archive):
-        if size <= _LARGEST_MEMBER and _is_wanted(name):
+        if size <= _LARGEST_MEMBER and _is_wanted(name) and (kind != "npm" or name.startswith(_NPM_TOP + "/")):
             target = tree / _below(name, top)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(read())

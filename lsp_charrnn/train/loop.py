@@ -32,12 +32,12 @@ from lsp_charrnn.train.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
+from lsp_charrnn.train.corpus import HELD_OUT_CHARACTERS
 from lsp_charrnn.train.network import CharRnn, Weights
 
 LN2: Final = math.log(2)
 
 
-HELD_OUT_CHARACTERS: Final = 200_000  # read at each checkpoint: more would cost training time
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 
 _WARMUP_SHARE: Final = 0.1  # of the run

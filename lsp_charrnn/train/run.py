@@ -13,12 +13,11 @@ import shlex
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from rich.console import Console
@@ -34,12 +33,19 @@ from lsp_charrnn.text.symbols import HEADER_END
 from lsp_charrnn.train.batches import Document
 from lsp_charrnn.train.card import card
 from lsp_charrnn.train.checkpoint import load_checkpoint
-from lsp_charrnn.train.corpus import MANIFEST, MAX_PROJECT_SHARE, DropReport, SourceFile, pack, read_corpus, split
+from lsp_charrnn.train.corpus import (
+    MAX_PROJECT_SHARE,
+    DropReport,
+    SourceFile,
+    corpus_facts,
+    hold_out,
+    pack,
+    read_corpus,
+)
 from lsp_charrnn.train.export import build_onnx, export_model, refuse_existing
-from lsp_charrnn.train.fetch import Release
+from lsp_charrnn.train.fetch import known_releases
 from lsp_charrnn.train.loop import (
     CHECKPOINT_FILE,
-    HELD_OUT_CHARACTERS,
     Progress,
     TrainResult,
     check_options,
@@ -50,13 +56,10 @@ from lsp_charrnn.train.loop import (
 )
 from lsp_charrnn.train.network import Weights
 from lsp_charrnn.train.progress import Display, visible
+from lsp_charrnn.train.shards import is_built, open_corpus
 
 LOG_FILE: Final = "log.jsonl"  # one line a checkpoint
 SAMPLES_FILE: Final = "samples.txt"
-
-_HELD_OUT_SHARES: Final = (0.02, 0.05, 0.1, 0.2)  # the first that holds enough out to judge by
-_ENOUGH_SHARE: Final = 0.05  # of the characters; HELD_OUT_CHARACTERS are enough too
-_PROJECTS_TO_SPLIT_BY: Final = 10  # with fewer, a whole project would be too much to do without
 
 
 def run(
@@ -68,9 +71,9 @@ def run(
     console: Console,
     name: str | None = None,
     languages: Sequence[str] | None = None,
-    suffixes: Sequence[str] = (".py",),
+    suffixes: Sequence[str] | None = None,
     held_out: Sequence[Path | str] = (),
-    max_project_share: float = MAX_PROJECT_SHARE,
+    max_project_share: float | None = None,
     base: str | None = None,
     resume: bool = False,
     force: bool = False,
@@ -78,6 +81,8 @@ def run(
 ) -> Path | None:
     """Train on what lies under `paths` and write the model directory `out`; return it, or None if interrupted.
 
+    A single path may be a corpus that `corpus build` has made: it is mapped, not loaded, and has been filtered and
+    split already. Without `suffixes`, Python is read, and no project is more than `MAX_PROJECT_SHARE` of the text.
     `spec_options` may give cell, layers and hidden; None is the default, or what `base` (a model's name or path) has.
     `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
     card, this process's command line. Checkpoint, log and samples go to `work_dir(out)` and stay there.
@@ -92,11 +97,17 @@ def run(
     spec, base_weights = _starting_point(spec_options, base)
     _refuse(out, resume=resume, force=force)
 
-    files, report = _read(paths, suffixes, held_out, max_project_share, console)
-    kept, judges, by = hold_out(files)
-    corpus = corpus_facts(paths, kept, judges, by, report)
+    if any(is_built(path) for path in paths):
+        chosen = suffixes is not None or max_project_share is not None or bool(held_out)
+        documents, heldout, corpus, suffix = _read_built(paths, chosen, console)
+    else:
+        suffixes = suffixes or (".py",)
+        share = MAX_PROJECT_SHARE if max_project_share is None else max_project_share
+        files, report = _read(paths, suffixes, held_out, share, console)
+        kept, judges, by = hold_out(files)
+        corpus = corpus_facts(kept, judges, by, report, known_releases(paths))
+        documents, heldout, suffix = pack(kept), pack(judges), suffixes[0]
     threads = _use_all_cores()
-    documents, heldout = pack(kept), pack(judges)
     if resume and load_checkpoint(directory / CHECKPOINT_FILE)[1]["corpus"] != corpus_signature(documents):
         _say(console, "The corpus has changed since the checkpoint: the training goes on, reading it from its start.")
     try:
@@ -116,7 +127,7 @@ def run(
                 directory,
                 resume=resume,
                 base=base_weights,
-                sample_path=f"sample{suffixes[0]}",
+                sample_path=f"sample{suffix}",
                 stop=stop,
                 show=show,
             )
@@ -133,7 +144,7 @@ def run(
                 name=name or out.name,
                 languages=languages or list(corpus["languages"]),
                 training=facts,
-                evaluation={"held_out": {"by": by, **evaluation}} if evaluation else {},
+                evaluation={"held_out": {"by": corpus["held_out_by"], **evaluation}} if evaluation else {},
                 force=force,
             )
     except KeyboardInterrupt:  # the second one, or one while measuring
@@ -177,24 +188,6 @@ def work_dir(out: Path) -> Path:
     return out.with_name(out.name + ".training")
 
 
-def hold_out(
-    files: Sequence[SourceFile],
-) -> tuple[list[SourceFile], list[SourceFile], Literal["project", "file"]]:
-    """Return the files to train on, those to judge by, and what they were split by: projects where there are many.
-
-    Which files those are hangs on names alone: a resumed run, and one with another seed, hold out the same.
-    """
-    projects = {file.project for file in files}
-    by: Literal["project", "file"] = "project" if len(projects) >= _PROJECTS_TO_SPLIT_BY else "file"
-    enough = min(HELD_OUT_CHARACTERS, _ENOUGH_SHARE * _characters(files))
-    kept, judges = list(files), list[SourceFile]()
-    for share in _HELD_OUT_SHARES:
-        kept, judges = split(files, share, by=by)
-        if _characters(judges) >= enough:
-            break
-    return kept, judges, by
-
-
 def int8_cost(weights: Weights, spec: ModelSpec, heldout: Sequence[Document], *, threads: int = 1) -> dict[str, Any]:
     """Return bits per character on held-out documents as trained and as served, and what int8 costs.
 
@@ -216,41 +209,6 @@ def int8_cost(weights: Weights, spec: ModelSpec, heldout: Sequence[Document], *,
         "bits_per_char_float32": round(bits[0], 4),
         "bits_per_char_int8": round(bits[1], 4),
         "int8_cost_in_bits": round(bits[1] - bits[0], 4),
-    }
-
-
-def corpus_facts(
-    paths: Sequence[Path | str],
-    kept: Sequence[SourceFile],
-    judges: Sequence[SourceFile],
-    by: str,
-    report: DropReport,
-) -> dict[str, Any]:
-    """Return what a card says of the corpus; licences and versions where a fetched list gives them."""
-    releases = _releases(paths)
-    languages: Counter[str] = Counter()
-    projects: dict[str, dict[str, Any]] = {}
-    for files, is_held_out in ((kept, False), (judges, True)):
-        for file in files:
-            languages[file.language] += len(file.text)
-            known = releases.get(file.project, {})
-            facts = projects.setdefault(file.project, {"files": 0, "characters": 0, "held_out_files": 0, **known})
-            facts["files"] += 1
-            facts["characters"] += len(file.text)
-            facts["held_out_files"] += is_held_out
-    return {
-        "files": len(kept) + len(judges),
-        "characters": languages.total(),
-        "languages": dict(languages.most_common()),
-        "held_out_by": by,
-        "held_out_files": len(judges),
-        "held_out_characters": _characters(judges),
-        "projects": {name: projects[name] for name in sorted(projects)},
-        "dropped": {
-            reason: {"files": count, "bytes": report.dropped_bytes[reason]}
-            for reason, count in report.dropped_files.most_common()
-        },
-        "secret_lines": report.secret_lines,
     }
 
 
@@ -336,17 +294,21 @@ def _read(
     return found, report
 
 
-def _releases(paths: Sequence[Path | str]) -> dict[str, dict[str, str]]:
-    """Return version and licence of each project in the fetched directories among `paths`."""
-    known: dict[str, dict[str, str]] = {}
-    for path in paths:
-        try:
-            entries = json.loads((Path(path) / MANIFEST).read_text("utf-8"))["releases"]
-            for release in (Release(**entry) for entry in entries):
-                known[release.project] = {"version": release.version, "licence": release.licence}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not fetched from a list, so there is none to know them from
-    return known
+def _read_built(
+    paths: Sequence[Path | str], chosen: bool, console: Console
+) -> tuple[Sequence[Document], Sequence[Document], Mapping[str, Any], str]:
+    """Return what to train on, what to judge by, the facts about both, and a suffix for the name of samples."""
+    if len(paths) != 1:
+        raise SettingError("a built corpus is trained on alone: give one, or build one of all the paths.")
+    if chosen:
+        raise SettingError(
+            f"what {paths[0]} holds was chosen when it was built: leave --suffix, --held-out and --project-share out, "
+            "or build it again with them."
+        )
+    with console.status("verifying the corpus …"):
+        built = open_corpus(paths[0])
+    console.print(DropReport.of_facts(built.facts).table())
+    return built.train, built.held_out, built.facts, built.suffixes[0]
 
 
 def _use_all_cores() -> int:
@@ -369,10 +331,6 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _characters(files: Sequence[SourceFile]) -> int:
-    return sum(len(file.text) for file in files)
 
 
 # --- meanwhile, and after -------------------------------------------------------------------------------------------

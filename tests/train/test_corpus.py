@@ -292,6 +292,18 @@ def test_the_report_can_be_shown() -> None:
     assert "50.0 %" in shown
 
 
+def test_files_of_a_listed_release_under_another_licence_are_dropped(tmp_path: Path) -> None:
+    terms = "# under the terms of the GNU Lesser General Public License\n"
+    files = {"own.py": code("own"), "gpl.py": terms + code("gpl"), "spdx.py": "# SPDX-License-Identifier: LGPL-2.1+\n"}
+    files["either.py"] = "# SPDX-License-Identifier: MIT OR GPL-2.0\n" + code("either")
+    write(tmp_path / "demo", files)
+    assert len(read_corpus([tmp_path])[0]) == 4, "one's own code is under one's own terms"
+    (tmp_path / corpus.MANIFEST).write_text(json.dumps({"projects": ["demo"], "releases": []}))
+    kept, report = read_corpus([tmp_path])
+    assert paths(kept) == ["either.py", "own.py"]
+    assert report.dropped_files == {"under another licence": 2}
+
+
 def test_a_damaged_manifest_says_how_to_mend_it(tmp_path: Path) -> None:
     (tmp_path / corpus.MANIFEST).write_text(json.dumps({"projects": 3}))
     with pytest.raises(CorpusError, match="corpus fetch"):

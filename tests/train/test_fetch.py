@@ -1,4 +1,4 @@
-"""Fetching a list through the real client, from a local directory instead of an index; a script plays apt-get."""
+"""Fetching a list through the real client, from a local directory instead of an index; scripts play apt-get and npm."""
 
 from __future__ import annotations
 
@@ -409,3 +409,69 @@ def test_pip_is_asked_for_the_listed_wheel_and_no_host_is_named() -> None:
 
 def test_the_project_is_the_normalised_name() -> None:
     assert Release("Foo.Bar_baz", "1", "MIT", "sdist", "0" * 64).project == "foo-bar-baz"
+
+
+NPM = """#!/bin/sh
+[ "$1" = pack ] || exit 1
+for last; do :; done
+while [ "$1" != --pack-destination ]; do shift; done
+name=$(echo "${last%@*}" | tr -d @ | tr / -)
+cp "$MIRROR/$name-${last##*@}.tgz" "$2" 2>/dev/null || { echo "npm error code E404" >&2; exit 1; }
+"""
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that a fake npm takes for all the packages there are."""
+    directory, program = tmp_path / "mirror", tmp_path / "bin" / "npm"
+    directory.mkdir()
+    program.parent.mkdir()
+    program.write_text(NPM)
+    program.chmod(0o755)
+    monkeypatch.setenv("MIRROR", str(directory))
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return directory
+
+
+def packed(directory: Path, name: str = "demo-core-2.0.0.tgz") -> Path:
+    files = {"package/src/demo.ts": "export const demo = 1;\n", "package/LICENSE": "MIT\n", "other/evil.ts": "x\n"}
+    return tar(directory / name, {**files, "package/package.json": "{}\n", "package/../../evil.ts": "x\n"})
+
+
+def test_an_npm_package_is_laid_out_without_its_top_directory(npm: Path, tmp_path: Path) -> None:
+    listed, out = tmp_path / "list.toml", tmp_path / "out"
+    good = entry(packed(npm), name="@demo/core", version="2.0.0", kind="npm")
+    absent = entry(packed(npm), name="absent", version="2.0.0", kind="npm")
+    listed.write_text(good + absent)
+    assert [(result.outcome, result.reason) for result in fetch(listed, out)] == [
+        ("fetched", ""),
+        ("skipped", "npm could not download absent 2.0.0: npm error code E404"),
+    ]
+    tree = out / "demo-core"
+    kept = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
+    assert kept == [".lsp-charrnn-sha256", "LICENSE", "src/demo.ts"]
+    assert not list(tmp_path.rglob("evil.ts"))
+    listed.write_text(entry(packed(npm), name="@demo/core", version="2.0.0", kind="npm", sha256="0" * 64))
+    with pytest.raises(CorpusError, match="the list says 0000"):
+        fetch(listed, tmp_path / "other")
+
+
+def test_a_scope_is_npm_s_alone(tmp_path: Path) -> None:
+    listed = tmp_path / "list.toml"
+    listed.write_text(entry(wheel(tmp_path), name="@demo/core"))
+    with pytest.raises(CorpusError, match="not a package name"):
+        read_list(listed)
+    listed.write_text(entry(wheel(tmp_path), name="@demo/../core", kind="npm"))
+    with pytest.raises(CorpusError, match="not a package name"):
+        read_list(listed)
+
+
+def test_the_text_of_another_version_is_not_taken_for_the_listed_one(npm: Path, tmp_path: Path) -> None:
+    listed, out = tmp_path / "list.toml", tmp_path / "out"
+    other = entry(packed(npm, "other-2.0.0.tgz"), name="other", version="2.0.0", kind="npm")
+    listed.write_text(other + entry(packed(npm), name="@demo/core", version="2.0.0", kind="npm"))
+    fetch(listed, out)
+    renewed = entry(packed(npm), name="@demo/core", version="3.0.0", kind="npm", sha256="1" * 64)
+    listed.write_text(other + renewed)
+    assert [result.outcome for result in fetch(listed, out)] == ["already there", "skipped"]
+    assert json.loads((out / MANIFEST).read_text())["projects"] == ["other"]

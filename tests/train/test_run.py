@@ -18,9 +18,9 @@ from lsp_charrnn.text.document import Document
 from lsp_charrnn.train import loop
 from lsp_charrnn.train import run as run_module
 from lsp_charrnn.train.card import add_evaluation, card
-from lsp_charrnn.train.corpus import MANIFEST, SourceFile
+from lsp_charrnn.train.corpus import MANIFEST, SourceFile, hold_out
 from lsp_charrnn.train.progress import Display
-from lsp_charrnn.train.run import hold_out, int8_cost, run, work_dir
+from lsp_charrnn.train.run import int8_cost, run, work_dir
 
 SPEC = {"cell": None, "layers": 1, "hidden": 16}
 OPTIONS = TrainOptions(steps=8, batch=4, bptt=32, checkpoint_every=4, device="cpu")
