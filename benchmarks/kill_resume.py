@@ -38,6 +38,7 @@ from lsp_charrnn.train.loop import CHECKPOINT_FILE
 from lsp_charrnn.train.run import work_dir
 
 KILLS: Final = 20
+TEXT: Final = ROOT / "lsp_charrnn" / "engine"  # little: all that counts here is what is written
 PATIENCE: Final = 300.0  # seconds for a process to come to where it is to be killed, or to end
 MODEL_FILES: Final = ("weights.safetensors", "model.onnx", "step.onnx")
 CLOCKS: Final = ("minutes", "minutes_left", "characters_per_second")  # of a log's line
@@ -193,10 +194,12 @@ def kill_and_resume(trainer: Trainer, out: Path, moments: Sequence[Moment], rand
 
 def main(
     kills: Annotated[int, typer.Option(help="Runs that are killed.")] = KILLS,
-    steps: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
-    hidden: Annotated[int, typer.Option(help="Neurons: the more, the longer a checkpoint takes to write.")] = 256,
+    steps: Annotated[int, typer.Option(help="Updates of a run.")] = 40,
+    hidden: Annotated[int, typer.Option(help="Neurons: the more, the longer a checkpoint takes to write.")] = 192,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
-    text: Annotated[Path, typer.Option(help="What is trained on.", resolve_path=True)] = ROOT / "lsp_charrnn",
+    text: Annotated[Path, typer.Option(help="What is trained on.", resolve_path=True)] = ROOT
+    / "lsp_charrnn"
+    / "engine",
 ) -> None:
     """Kill training at random moments, resume it, and compare to the bit."""
     randomly = random.Random(seed)

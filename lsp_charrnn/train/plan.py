@@ -26,11 +26,12 @@ from lsp_charrnn.train.network import CharRnn
 OPEN_OPTIONS: Final = ("batch", "lr", "checkpoint_every", "patience")  # and, of the network, "hidden"
 
 _HIDDEN: Final = (512, 384, 256, 128)  # no more unless asked for: every key in the editor would pay for it
-_READ_PER_PARAMETER: Final = 1.5  # characters, for a size to be worth its time
+_READ_PER_PARAMETER: Final = 6.0  # characters, for a size to be worth its time
+_PARAMETERS_PER_CHARACTER: Final = 2.0  # of the text, at most: more would learn it by heart
 _USEFUL_EPOCHS: Final = 4.0  # what is read more often teaches less and less (Muennighoff et al. 2023)
-_SCRATCH_LR: Final = TrainOptions.lr
 _TUNING_LR: Final = 1e-3
-_FEW_UPDATES: Final = 400  # in fewer a smaller batch is worth more than its speed costs
+_SMALLEST_BATCH: Final = 16
+_FEW_UPDATES: Final = 2000  # in fewer a smaller batch gains more than its lower speed costs
 _CHECKPOINTS: Final = 40  # in a run, at most
 _JUDGING_SHARE: Final = 0.1  # of the time, at most
 _JUDGING: Final = 0.8  # of a character's training, to judge one by the weights and by their average
@@ -71,50 +72,50 @@ def make_plan(
         return Plan(spec, options, "")
     timed = options.minutes is not None or options.steps is None
     minutes = options.minutes if options.minutes is not None else DEFAULT_MINUTES
-    reached = 0.0
+    reached = 0.0  # characters a second, by the network tried last
 
-    def readable(of: ModelSpec) -> float:
+    def readable(tried: ModelSpec) -> float:
         nonlocal reached
-        read = float("inf") if options.steps is None else options.steps * options.batch * options.bptt
+        read = math.inf if options.steps is None else options.steps * options.batch * options.bptt
         if timed:
-            reached = speed(of, options)
+            reached = speed(tried, options)
             read = min(read, 60 * minutes * reached)
         return read
 
+    chosen: dict[str, Any] = {}
     if "hidden" in free:
         spec, read = _sized(spec, characters, readable)
+        chosen["hidden"] = spec.hidden
     else:
         read = readable(spec)
     if options.minutes is None and options.steps is None and read > _DEFAULT_EPOCHS * characters:
-        minutes *= _DEFAULT_EPOCHS * characters / read
-        minutes, read = max(1.0, round(minutes, 1)), _DEFAULT_EPOCHS * characters
+        minutes = max(1.0, round(minutes * _DEFAULT_EPOCHS * characters / read, 1))
+        read = _DEFAULT_EPOCHS * characters
     if timed:
         options = replace(options, minutes=minutes)
-    chosen: dict[str, Any] = {}
-    if "batch" in free and options.steps is None:  # given steps would read less with a smaller one
-        batch = options.batch
-        while batch > 16 and read / (batch * options.bptt) < _FEW_UPDATES:
-            batch //= 2
-        chosen["batch"] = batch
+
+    if "batch" in free and options.steps is None:  # so many steps would read less with a smaller one
+        chosen["batch"] = options.batch
+        while chosen["batch"] > _SMALLEST_BATCH and read / (chosen["batch"] * options.bptt) < _FEW_UPDATES:
+            chosen["batch"] //= 2
     if "lr" in free:
-        chosen["lr"] = _TUNING_LR if tuning else _SCRATCH_LR
-    options = replace(options, **chosen)
-    a_step = options.batch * options.bptt
+        chosen["lr"] = _TUNING_LR if tuning else TrainOptions.lr
+    a_step = chosen.get("batch", options.batch) * options.bptt
     if "checkpoint_every" in free:
         every = max(read / _CHECKPOINTS, judged * _JUDGING / _JUDGING_SHARE)
         if timed:
             every = min(every, 60 * _LONGEST_GAP * reached)
         chosen["checkpoint_every"] = max(1, round(every / a_step))
-    options = replace(options, **chosen)
     if "patience" in free:
-        checkpoints = read / (a_step * options.checkpoint_every)
-        repeats = read > _USEFUL_EPOCHS * characters and judged > 0
+        checkpoints = read / a_step / chosen.get("checkpoint_every", options.checkpoint_every)
+        repeats = judged > 0 and read > _USEFUL_EPOCHS * characters
         chosen["patience"] = max(3, round(_PATIENT_SHARE * checkpoints)) if repeats else 0
-    options = replace(options, **chosen)
+
+    options = replace(options, **{name: chosen[name] for name in OPEN_OPTIONS if name in chosen})
     length = f"{options.steps:,} steps" if options.steps is not None else f"{minutes:g} minutes"
     at = f" at {reached:,.0f} characters a second" if timed else ""
     sentence = (
-        f"Chosen for {length}{at} and {characters / 1e6:.2g} MB of text: {_shown(spec, options)}; "
+        f"Chosen for {length}{at} and {characters / 1e6:.2g} MB of text: {_shown(spec, chosen)}; "
         "each has a flag of its own."
     )
     return Plan(spec, options, sentence)
@@ -133,13 +134,13 @@ def kept_plan(
 
 
 def _sized(spec: ModelSpec, characters: int, readable: Callable[[ModelSpec], float]) -> tuple[ModelSpec, float]:
-    """Return the largest network that the text which can be read in the time is enough for, and how much that is."""
+    """Return the largest network that there is time and text enough for (else the smallest), and what it can read."""
     read = 0.0
     for hidden in _HIDDEN:
         spec = replace(spec, hidden=hidden)
         read = readable(spec)
         parameters = sum(math.prod(shape) for shape in spec.shapes().values())
-        if min(read, _USEFUL_EPOCHS * characters) >= _READ_PER_PARAMETER * parameters:
+        if read >= _READ_PER_PARAMETER * parameters and parameters <= _PARAMETERS_PER_CHARACTER * characters:
             break
     return spec, read
 
@@ -165,13 +166,13 @@ def measured_speed(spec: ModelSpec, options: TrainOptions, device: torch.device)
     return time_steps * options.batch / min(taken[1:])
 
 
-def _shown(spec: ModelSpec, options: TrainOptions) -> str:
-    parts = [
-        f"{spec.layers} layers of {spec.hidden}",
-        f"batch {options.batch}",
-        f"learning rate {options.lr:g}",
-        f"a checkpoint every {options.checkpoint_every} steps",
-    ]
-    if options.patience:
-        parts.append(f"the end after {options.patience} of them without a gain")
-    return ", ".join(parts)
+def _shown(spec: ModelSpec, chosen: Mapping[str, Any]) -> str:
+    layers = f"{spec.layers} layers of" if spec.layers > 1 else "a layer of"
+    sayings = {
+        "hidden": f"{layers} {spec.hidden}",
+        "batch": f"batch {chosen.get('batch')}",
+        "lr": f"learning rate {chosen.get('lr', 0):g}",
+        "checkpoint_every": f"a checkpoint every {chosen.get('checkpoint_every')} steps",
+        "patience": f"the end after {chosen.get('patience')} checkpoints without a gain",
+    }
+    return ", ".join(said for name, said in sayings.items() if chosen.get(name))

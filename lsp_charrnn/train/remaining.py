@@ -6,12 +6,13 @@ that others use too an hour ago says little of now. What time it is, is told by 
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
 
-_HORIZON_SECONDS: Final = 60.0  # that the mean of a step reaches back over at least …
-_HORIZON_SHARE: Final = 0.25  # … or this share of the run so far: what lies ahead is long, too
+_HORIZON_SECONDS: Final = 120.0  # that the mean of a step reaches back over at least …
+_HORIZON_SHARE: Final = 0.5  # … or this share of the run so far: what lies ahead is long, too
 _READING: Final = 0.8  # of a character's training, to judge it by the weights and by their average (about 0.4 each)
 
 
@@ -20,21 +21,22 @@ class Remaining:
 
     def __init__(self, options: TrainOptions, *, judged: int) -> None:
         self._options, self._judged = options, judged
-        self._steps = 0  # of this process
+        self._all = 0  # steps of this process
         self._elapsed = 0.0  # seconds, in steps
-        self._step: float | None = None  # seconds
+        # Both fade with time, so that their quotient is what the last steps took in the mean. (A mean that is moved by
+        # each step's own time would count slow steps too much.)
+        self._seconds, self._steps = 0.0, 0.0
         self._checkpoint: float | None = None  # seconds
 
     def stepped(self, seconds: float) -> None:
         """Note that one step has taken so long, what was drawn and judged after it left out."""
-        self._steps += 1
-        if self._steps <= 2:  # the first pays for what is set up once; the second replaces it
-            self._step = seconds
-            return
-        assert self._step is not None
+        self._all += 1
+        if self._all == 2:  # the first has paid for what is set up once
+            self._seconds = self._steps = 0.0
         self._elapsed += seconds
-        horizon = min(self._elapsed, max(_HORIZON_SECONDS, _HORIZON_SHARE * self._elapsed))
-        self._step += (seconds - self._step) * min(1.0, seconds / horizon if horizon else 1.0)
+        faded = math.exp(-seconds / max(_HORIZON_SECONDS, _HORIZON_SHARE * self._elapsed))
+        self._seconds = faded * self._seconds + seconds
+        self._steps = faded * self._steps + 1
 
     def paused(self, seconds: float) -> None:
         """Note that a checkpoint has taken so long: judging, the sample, the log, writing."""
@@ -43,11 +45,12 @@ class Remaining:
     def minutes(self, step: int, minutes: float) -> float | None:
         """Return the minutes that are left after `step` steps and `minutes`; None: there is nothing to go by yet."""
         options = self._options
-        if self._step is None:
+        if not self._all:
             return None
+        a_step = self._seconds / self._steps
         checkpoint = self._checkpoint
         if checkpoint is None:
-            checkpoint = self._judged * _READING * self._step / (options.batch * options.bptt)
+            checkpoint = self._judged * _READING * a_step / (options.batch * options.bptt)
         limit = options.minutes
         if limit is None and options.steps is None:
             limit = DEFAULT_MINUTES
@@ -57,5 +60,5 @@ class Remaining:
         if options.steps is not None:
             left = max(0, options.steps - step)
             checkpoints = -(-options.steps // options.checkpoint_every) - step // options.checkpoint_every
-            ends.append((left * self._step + max(0, checkpoints) * checkpoint) / 60)
+            ends.append((left * a_step + max(0, checkpoints) * checkpoint) / 60)
         return min(ends)

@@ -4,21 +4,13 @@
 """
 
 import random
-import resource
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.kill_resume import Trainer, at_step, differences, in_checkpoint, kill_and_resume, outcome
-
-from lsp_charrnn.train.checkpoint import load_checkpoint
-from lsp_charrnn.train.loop import CHECKPOINT_FILE
-from lsp_charrnn.train.run import work_dir
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def planned(
 
 
 def test_more_time_and_more_text_make_a_larger_network():
-    by_time = [planned(minutes).spec.hidden for minutes in (0.5, 2, 30, 600)]
+    by_time = [planned(minutes).spec.hidden for minutes in (0.5, 5, 30, 600)]
     by_text = [planned(30.0, megabytes).spec.hidden for megabytes in (0.1, 1, 100)]
     by_machine = [planned(speed=lambda *run, f=factor: f * speed(*run)).spec.hidden for factor in (0.02, 0.1, 10)]
     for sizes in (by_time, by_text, by_machine):
@@ -103,7 +103,7 @@ def test_one_sentence_says_what_was_chosen_and_why():
     for part in (
         "30 minutes at 12,000 characters a second and 2 MB of text", "2 layers of 512", "batch 64",
         f"learning rate {plan.options.lr:g}", f"a checkpoint every {plan.options.checkpoint_every} steps",
-        f"the end after {plan.options.patience} of them without a gain",
+        f"the end after {plan.options.patience} checkpoints without a gain",
     ):  # fmt: skip
         assert part in plan.sentence
     assert plan.sentence.count(".") == 0 or plan.sentence.endswith(".")
