@@ -49,7 +49,7 @@ def replay(options, step_seconds, checkpoint_seconds):
         lambda step: 0.6,
         lambda step: 5.0 if step == 1 else 0.6,  # setting up
         lambda step: 0.6 * (0.5 + (step * 7919 % 101) / 100),  # noise
-        lambda step: 0.4 if step % 20 else 4.6,  # a hiccup now and then
+        lambda step: 0.4 if step % 10 else 2.4,  # a hiccup now and then
         lambda step: 0.6 * (1.15 if step % 60 < 20 else 0.9),  # somebody else comes and goes
     ],
 )
