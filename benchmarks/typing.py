@@ -460,7 +460,7 @@ def check_drawing() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UserError(
-            "The picture is drawn by matplotlib: pip install matplotlib (the extra `dev` has it)."
+            "The picture is drawn by matplotlib: pip install matplotlib (the extra `train` has it)."
         ) from None
 
 

@@ -81,7 +81,7 @@ def main() -> NoReturn:
 def _missing(error: ModuleNotFoundError) -> SettingError:
     """Return the error for a command that needs what only the extra `train` installs."""
     return SettingError(
-        f"this needs the package '{error.name}', which is not installed: pip install 'lsp-charrnn[train]'."
+        f"this needs the package '{(error.name or '').split('.')[0]}', which is not installed: pip install 'lsp-charrnn[train]'."
     )
 
 
@@ -344,7 +344,9 @@ def train(
     bptt: Annotated[int, typer.Option(help="Characters through which an error is traced back.")] = TrainOptions.bptt,
     lr: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base."),
+        typer.Option(
+            help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base or in a small batch."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = TrainOptions.device,
     checkpoint_every: Annotated[

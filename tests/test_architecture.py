@@ -40,11 +40,13 @@ KEPT_APART = {
     "torch": {"train"},
     "onnx": {"train"},
     "onnxruntime": {"model", "doctor"},
+    "tensorboard": {"train"},
+    "matplotlib": {"train", "evaluate"},
     "typer": {"cli"},
 }
 DYNAMIC = ("import_module", "importlib.import_module", "__import__")
 # What starting the server must not cost.
-HEAVY = ["torch", "onnx", "detect_secrets", "lsp_charrnn.train", "lsp_charrnn.evaluate"]
+HEAVY = ["torch", "onnx", "matplotlib", "detect_secrets", "lsp_charrnn.train", "lsp_charrnn.evaluate"]
 
 
 def inside(module: str) -> str:

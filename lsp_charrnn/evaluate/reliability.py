@@ -121,7 +121,7 @@ class Reliability:
             from matplotlib.figure import Figure
         except ImportError:
             raise UserError(
-                "The picture is drawn by matplotlib: pip install matplotlib (the extra `dev` has it)."
+                "The picture is drawn by matplotlib: pip install matplotlib (the extra `train` has it)."
             ) from None
         ours, correction = "#0b6e4f", "#b3541e"
         figure = Figure(figsize=(5, 5), dpi=120, facecolor="white", layout="constrained")

@@ -29,7 +29,7 @@ _HIDDEN: Final = (512, 384, 256, 128)  # no more unless asked for: every key in 
 _READ_PER_PARAMETER: Final = 6.0  # characters, for a size to be worth its time
 _PARAMETERS_PER_CHARACTER: Final = 2.0  # of the text, at most: more would learn it by heart
 _USEFUL_EPOCHS: Final = 4.0  # what is read more often teaches less and less (Muennighoff et al. 2023)
-_TUNING_LR: Final = 1e-3
+_TUNING_LR: Final = 2e-3  # by so many lanes as TrainOptions.lr is for; fewer make noisier gradients
 _SMALLEST_BATCH: Final = 16
 _FEW_UPDATES: Final = 2000  # in fewer a smaller batch gains more than its lower speed costs
 _CHECKPOINTS: Final = 40  # in a run, at most
@@ -94,13 +94,15 @@ def make_plan(
     if timed:
         options = replace(options, minutes=minutes)
 
+    batch = options.batch
     if "batch" in free and options.steps is None:  # so many steps would read less with a smaller one
-        chosen["batch"] = options.batch
-        while chosen["batch"] > _SMALLEST_BATCH and read / (chosen["batch"] * options.bptt) < _FEW_UPDATES:
-            chosen["batch"] //= 2
+        while batch > _SMALLEST_BATCH and read / (batch * options.bptt) < _FEW_UPDATES:
+            batch //= 2
+        chosen["batch"] = batch
     if "lr" in free:
-        chosen["lr"] = _TUNING_LR if tuning else TrainOptions.lr
-    a_step = chosen.get("batch", options.batch) * options.bptt
+        noise = math.sqrt(TrainOptions.batch / batch)
+        chosen["lr"] = float(f"{(_TUNING_LR if tuning else TrainOptions.lr) / noise:.2g}")
+    a_step = batch * options.bptt
     if "checkpoint_every" in free:
         every = max(read / _CHECKPOINTS, judged * _JUDGING / _JUDGING_SHARE)
         if timed:
