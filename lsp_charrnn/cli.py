@@ -80,8 +80,9 @@ def main() -> NoReturn:
 
 def _missing(error: ModuleNotFoundError) -> SettingError:
     """Return the error for a command that needs what only the extra `train` installs."""
+    package = (error.name or "").partition(".")[0]
     return SettingError(
-        f"this needs the package '{(error.name or '').split('.')[0]}', which is not installed: pip install 'lsp-charrnn[train]'."
+        f"this needs the package '{package}', which is not installed: pip install 'lsp-charrnn[train]'."
     )
 
 
