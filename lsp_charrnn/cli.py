@@ -345,9 +345,7 @@ def train(
     bptt: Annotated[int, typer.Option(help="Characters through which an error is traced back.")] = TrainOptions.bptt,
     lr: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(
-            help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base or in a small batch."
-        ),
+        typer.Option(help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = TrainOptions.device,
     checkpoint_every: Annotated[

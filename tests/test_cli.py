@@ -194,7 +194,7 @@ def test_help_tells_the_defaults_that_hold() -> None:
     assert f"Default: {ModelSpec.layers}." in out
     assert f"Default: 128 to {ModelSpec.hidden}, " in out
     assert f"Default: {TrainOptions.batch}, less in a short run." in out
-    assert f"Default: {TrainOptions.lr:g}, less with --base or in a small batch." in out
+    assert f"Default: {TrainOptions.lr:g}, less with --base." in out
     from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
 
     out = run("evaluate", "typing", "--help")[1]

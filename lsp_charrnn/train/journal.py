@@ -75,9 +75,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._events.close()
-        except OSError:
-            if kind is None:
+            with self._writing():
+                self._events.close()
+        except OutputError:
+            if kind is None:  # else the first error says it
                 raise
 
     def __call__(self, progress: Progress) -> None:

@@ -29,7 +29,7 @@ _HIDDEN: Final = (512, 384, 256, 128)  # no more unless asked for: every key in 
 _READ_PER_PARAMETER: Final = 6.0  # characters, for a size to be worth its time
 _PARAMETERS_PER_CHARACTER: Final = 2.0  # of the text, at most: more would learn it by heart
 _USEFUL_EPOCHS: Final = 4.0  # what is read more often teaches less and less (Muennighoff et al. 2023)
-_TUNING_LR: Final = 2e-3  # by so many lanes as TrainOptions.lr is for; fewer make noisier gradients
+_TUNING_LR: Final = 1e-3
 _SMALLEST_BATCH: Final = 16
 _FEW_UPDATES: Final = 2000  # in fewer a smaller batch gains more than its lower speed costs
 _CHECKPOINTS: Final = 40  # in a run, at most
@@ -100,8 +100,7 @@ def make_plan(
             batch //= 2
         chosen["batch"] = batch
     if "lr" in free:
-        noise = math.sqrt(TrainOptions.batch / batch)
-        chosen["lr"] = float(f"{(_TUNING_LR if tuning else TrainOptions.lr) / noise:.2g}")
+        chosen["lr"] = _TUNING_LR if tuning else TrainOptions.lr
     a_step = batch * options.bptt
     if "checkpoint_every" in free:
         every = max(read / _CHECKPOINTS, judged * _JUDGING / _JUDGING_SHARE)

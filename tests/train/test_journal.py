@@ -162,6 +162,18 @@ def test_a_full_disk_is_said_so(tmp_path, monkeypatch):
             journal(a_progress(2))
 
 
+def test_a_disk_that_fills_up_at_the_end_is_said_so_and_hides_no_other_error(tmp_path, monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"), Journal(tmp_path, title="t") as journal:
+        monkeypatch.setattr(journal._events, "close", full)
+    journal = Journal(tmp_path, title="t")
+    monkeypatch.setattr(journal._events, "close", full)
+    with pytest.raises(ZeroDivisionError), journal:
+        raise ZeroDivisionError
+
+
 def test_bits_that_were_never_measured_are_none(tmp_path):
     with Journal(tmp_path, title="t") as journal:
         journal(replace(a_progress(10), bits=float("nan"), heldout_bits=None, averaged_bits=None, best_bits=None))

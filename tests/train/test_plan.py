@@ -65,12 +65,7 @@ def test_what_was_said_stays():
 def test_trained_weights_keep_their_size_and_are_trained_more_gently():
     scratch, tuned = planned(0.5, 0.5), planned(0.5, 0.5, tuning=True)
     assert scratch.spec.hidden < tuned.spec.hidden == 512
-    assert tuned.options.lr == scratch.options.lr / 2
-
-
-def test_fewer_lanes_learn_more_slowly():
-    rates = [planned(batch=batch, free=["lr"]).options.lr for batch in (4, 16, 64)]
-    assert rates == [0.001, 0.002, 0.004]
+    assert tuned.options.lr < scratch.options.lr
 
 
 def test_checkpoints_cost_a_tenth_at_most_and_are_never_far_apart():
