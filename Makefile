@@ -57,7 +57,7 @@ corpus-code: $(VENV)/.dev-installed heldout-code  ## build the corpus of a gener
 
 model: $(VENV)/.dev-installed corpus heldout  ## train models/python as it is shipped (two cores, two hours)
 	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn train corpus/python --out models/python --held-out heldout \
-		--project-share 0.02 --minutes 120 --force
+		--project-share 0.02 --minutes 120 --hidden 512 --batch 64 --checkpoint-every 250 --force
 
 vsix:  ## build the VS Code extension, editors/vscode/lsp-charrnn.vsix (needs npm)
 	cd editors/vscode && npm ci --no-audit --no-fund && npm run package

@@ -88,8 +88,9 @@ def main() -> NoReturn:
 
 def _missing(error: ModuleNotFoundError) -> SettingError:
     """Return the error for a command that needs what only the extra `train` installs."""
+    package = (error.name or "").partition(".")[0]
     return SettingError(
-        f"this needs the package '{error.name}', which is not installed: in the directory of lsp-charrnn, "
+        f"this needs the package '{package}', which is not installed: in the directory of lsp-charrnn, "
         "pip install -e '.[train]'."
     )
 
@@ -328,7 +329,9 @@ def train(
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to write the model to; its name is the model's.")],
     minutes: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help=f"How long to train. Default: {DEFAULT_MINUTES:g}, unless --steps is given."),
+        typer.Option(
+            help=f"How long to train. Default: {DEFAULT_MINUTES:g}, less for little text, unless --steps is given."
+        ),
     ] = None,
     steps: Annotated[
         Optional[int],  # noqa: UP045
@@ -345,15 +348,29 @@ def train(
     ] = None,
     hidden: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Neurons a layer. Default: 512."),
+        typer.Option(help="Neurons a layer. Default: 128 to 512, by how much text can be read in the time."),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Documents read side by side.")] = TrainOptions.batch,
+    batch: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help=f"Documents read side by side. Default: {TrainOptions.batch}, less in a short run."),
+    ] = None,
     bptt: Annotated[int, typer.Option(help="Characters through which an error is traced back.")] = TrainOptions.bptt,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainOptions.lr,
+    lr: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = TrainOptions.device,
     checkpoint_every: Annotated[
-        int, typer.Option(help="Updates between two checkpoints.")
-    ] = TrainOptions.checkpoint_every,
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Updates between two checkpoints. Default: a fortieth of the run, or what judging allows."),
+    ] = None,
+    patience: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            help="Checkpoints without a better held-out figure that end the run; 0: none do. Default: a quarter of the "
+            "run's, if it reads the text more than four times."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same --out.")] = False,
     base: Annotated[
         Optional[str],  # noqa: UP045
@@ -377,27 +394,23 @@ def train(
 
     The text is filtered (what git ignores, generated and binary files, duplicates, lines that look like secrets are
     left out and counted), part of it is held out to judge by, and the model that is best on that part is written to
-    --out. Ctrl-C stops after writing a checkpoint; --resume goes on.
+    --out. What you don't say is chosen by how much text there is and how fast this machine trains, and told.
+
+    Ctrl-C stops after writing a checkpoint (a second one, at once); --resume goes on from the last one, also after a
+    crash. OUT.training holds the checkpoint, log.jsonl, loss.png, samples.txt and TensorBoard's events.
     """
     try:
         from lsp_charrnn.train.run import run
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    options = TrainOptions(
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        batch=batch,
-        bptt=bptt,
-        lr=lr,
-        device=device,
-        checkpoint_every=checkpoint_every,
-    )
+    open_options = {"batch": batch, "lr": lr, "checkpoint_every": checkpoint_every, "patience": patience}
+    given: dict[str, Any] = {field: value for field, value in open_options.items() if value is not None}
     finished = run(
         paths,
         out_dir,
         spec_options={"cell": cell, "layers": layers, "hidden": hidden},
-        options=options,
+        options=TrainOptions(minutes=minutes, steps=steps, seed=seed, bptt=bptt, device=device, **given),
+        free=[field for field, value in {**open_options, "hidden": hidden}.items() if value is None],
         suffixes=tuple(suffix) if suffix else None,
         held_out=held_out or [],
         max_project_share=project_share,

@@ -87,6 +87,7 @@ class TrainOptions:
     warmup: int = 200  # steps, but never more than a tenth of the run
     clip: float = 1.0  # of the gradient's norm
     checkpoint_every: int = 250  # steps; each also measures held-out bits
+    patience: int = 0  # checkpoints without a better held-out figure that end the run; 0: none do
     device: str = "auto"  # auto, cpu or cuda
 
 

@@ -40,6 +40,8 @@ KEPT_APART = {
     "torch": {"train"},
     "onnx": {"train"},
     "onnxruntime": {"model", "doctor"},
+    "tensorboard": {"train"},
+    "matplotlib": {"train", "evaluate"},
     "typer": {"cli"},
     "dask": {"train.cluster"},
     "distributed": {"train.cluster", "train.build"},
@@ -50,6 +52,7 @@ DYNAMIC = ("import_module", "importlib.import_module", "__import__")
 HEAVY = [
     "torch",
     "onnx",
+    "matplotlib",
     "detect_secrets",
     "dask",
     "distributed",

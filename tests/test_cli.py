@@ -199,11 +199,14 @@ def test_the_shipped_models_are_whole() -> None:
 
 
 def test_help_tells_the_defaults_that_hold() -> None:
+    from lsp_charrnn.config import TrainOptions
     from lsp_charrnn.model.spec import ModelSpec
 
-    out = run("train", "--help")[1]
+    out = " ".join(run("train", "--help")[1].split())
     assert f"Default: {ModelSpec.layers}." in out
-    assert f"Default: {ModelSpec.hidden}." in out
+    assert f"Default: 128 to {ModelSpec.hidden}, " in out
+    assert f"Default: {TrainOptions.batch}, less in a short run." in out
+    assert f"Default: {TrainOptions.lr:g}, less with --base." in out
     from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
 
     for command in ("typing", "reliability"):

@@ -53,6 +53,6 @@ def _figure_class() -> type[Figure]:
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError(
-            "The picture is drawn by matplotlib: pip install matplotlib (the extra `dev` has it)."
+            "The picture is drawn by matplotlib: pip install matplotlib (the extra `train` has it)."
         ) from None
     return Figure

@@ -123,12 +123,19 @@ def _training(training: Mapping[str, Any]) -> str:
         ("machine", where),
         ("read", f"{training['characters_read']:,} characters in {training['steps']:,} steps, "
                  f"{training['epochs']:.2f} epochs"),
+        *([("ended early", training["stopped_early"])] if training.get("stopped_early") else []),
+        *([("weights", _kept(training))] if "best_step" in training else []),
         ("precision", f"{training['precision']} on {training['device']}"),
         ("started from", training["base"] or "nothing"),
         ("options", ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]  # fmt: skip
     return f"## Training\n\n```\n{training['command']}\n```\n\n{_table(('', ''), rows)}"
+
+
+def _kept(training: Mapping[str, Any]) -> str:
+    what = "averaged over about the last twentieth of the steps" if training["averaged"] else "as they were"
+    return f"{what}, at step {training['best_step']:,}"
 
 
 def _limits(config: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Training checkpoints: everything that a run needs to go on, in one safetensors file, written atomically.
 
-Weights, optimiser moments, position in the data, state of the lanes, and the run's settings. No pickle.
+Weights and their average, optimiser moments, position in the data, state of the lanes, random state, and the run's
+settings; the learning rate is a function of step and minutes, and needs no state. No pickle.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from lsp_charrnn.errors import CorpusError, OutputError
 
-FORMAT = "lsp-charrnn-checkpoint-2"
+FORMAT = "lsp-charrnn-checkpoint-3"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -74,3 +75,18 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
             _, index, field = name.split(".", 2)
             state["state"].setdefault(int(index), {})[field] = value
     optimiser.load_state_dict(state)
+
+
+def random_tensors(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of torch's random numbers, on the CPU and on `device`."""
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    return tensors
+
+
+def restore_random(device: torch.device, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `random_tensors` returned; a device that the checkpoint knows nothing of keeps its own."""
+    torch.set_rng_state(tensors["random.cpu"])
+    if device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)

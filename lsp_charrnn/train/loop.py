@@ -1,12 +1,16 @@
 """The training loop: truncated backpropagation through time with carried state, AdamW, warm-up and cosine to zero.
 
-It reads packed documents and leaves weights; the corpus, the export and the terminal are left to others.
+It reads packed documents and leaves weights; the corpus, the export, the log and the terminal are left to others.
 A run's length is given in steps or in minutes (or both: the first to end ends it); the learning rate follows
 whichever is further on, so that a slow machine still ends its cosine in time.
+
+Beside the weights goes their average over about the last twentieth of the steps; held-out text says which of the two
+is kept. It also says when to stop early, if that is asked for.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import time
@@ -14,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +34,14 @@ from lsp_charrnn.train.batches import IGNORED, Document, LaneBatches, window_of
 from lsp_charrnn.train.checkpoint import (
     load_checkpoint,
     optimiser_tensors,
+    random_tensors,
     restore_optimiser,
+    restore_random,
     save_checkpoint,
 )
 from lsp_charrnn.train.corpus import HELD_OUT_CHARACTERS
 from lsp_charrnn.train.network import CharRnn, Weights
+from lsp_charrnn.train.remaining import Remaining
 
 LN2: Final = math.log(2)
 
@@ -41,7 +49,8 @@ LN2: Final = math.log(2)
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 
 _WARMUP_SHARE: Final = 0.1  # of the run
-_EARLY_SAMPLES: Final = (10, 30, 100)  # steps: noise becomes words long before the first checkpoint
+_AVERAGED_SHARE: Final = 20  # the average reaches back over about the last 1/20 of the steps so far
+_KEPT_PER_DECADE: Final = 20  # steps that belong into the log, beside checkpoints: even on a logarithmic axis
 _SPEED_SECONDS: Final = 5.0  # over which the speed is measured
 
 
@@ -56,10 +65,14 @@ class Progress:
     bits: float  # per character, training, smoothed
     characters_per_second: float
     learning_rate: float
+    characters: int = 0  # read so far, padding included
     heldout_bits: float | None = None  # of the last measurement
+    averaged_bits: float | None = None  # of the averaged weights, measured beside them
     best_bits: float | None = None
+    minutes_left: float | None = None  # None: not yet known
     sample: str | None = None  # new text, where one has been drawn just now
-    at_checkpoint: bool = False  # a checkpoint has been written just now
+    at_checkpoint: bool = False  # held-out text has been read just now, and a checkpoint is about to be written
+    kept: bool = False  # a point of the curve: it belongs into the log
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+@cache
 def has_bf16(device: torch.device) -> bool:
     """Say whether `device` multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
@@ -90,6 +104,11 @@ def has_bf16(device: torch.device) -> bool:
     # oneDNN also takes bfloat16 where AVX-512 alone is there, and then emulates it.
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which a network computes on `device`: in bfloat16 where that is faster."""
+    return torch.autocast(device.type, torch.bfloat16) if has_bf16(device) else nullcontext()
 
 
 def train(
@@ -107,9 +126,12 @@ def train(
 ) -> TrainResult:
     """Train a network of shape `spec` and return its best weights.
 
-    `documents` and `heldout` are packed (START, header, HEADER_END, text). Checkpoints go to `run_dir`. `base`
+    `documents` and `heldout` are packed (START, header, HEADER_END, text). Checkpoints go to `run_dir`, the first
+    before any step, so that a run can be resumed from its start on, and a full disk is known by then. `base`
     gives the weights to start from, and `sample_path` the name under which samples are drawn. `show` is told of
-    every step. `resume` goes on from the checkpoint there; should the corpus have changed since, it is read from its
+    every step, and of a checkpoint's before it is written: a log that `show` writes and that a resumed run cuts back to
+    the checkpoint's step has then neither a gap nor a line twice.
+    `resume` goes on from the checkpoint there; should the corpus have changed since, it is read from its
     start. Once `stop` says so, the run writes a checkpoint of that very step and returns, unfinished:
     resumed, it ends with the weights that it would have had undisturbed (given --steps, on the CPU: to the bit).
 
@@ -128,36 +150,44 @@ def train(
         except OSError as error:
             raise OutputError(f"cannot make {run_dir} ({error.strerror}): choose another --out.") from error
     judged = judging(heldout)
-    if base is not None and not resume:  # never hand back less than was there
-        run.judge(judged)
+    if not resume:
+        if base is not None:  # never hand back less than was there
+            run.judge(judged)
+        run.save(checkpoint)
     began = time.perf_counter() - 60 * run.minutes
-    fraction = _fraction(options, run.step, run.minutes)
+    remaining = Remaining(options, judged=sum(map(len, judged)))
+    fraction = fraction_of(options, run.step, run.minutes)
     speed, last_time, last_step, first_span = 0.0, time.perf_counter(), run.step, True
     finished = True
-    while fraction < 1:
+    while fraction < 1 and not run.out_of_patience:
         if stop():
             run.save(checkpoint)
             finished = False
             break
         rate = _rate(options, run.step, fraction)
+        started = time.perf_counter()
         run.update(rate)
         now = time.perf_counter()
+        remaining.stepped(now - started)
         span_over = now - last_time > _SPEED_SECONDS
         if span_over or first_span:
             speed = (run.step - last_step) * options.batch * options.bptt / (now - last_time)
         if span_over:
             last_time, last_step, first_span = now, run.step, False
         run.minutes = (now - began) / 60
-        fraction = _fraction(options, run.step, run.minutes)
+        fraction = fraction_of(options, run.step, run.minutes)
         at_checkpoint = run.step % options.checkpoint_every == 0 or fraction >= 1
         if at_checkpoint:
             run.judge(judged)
             run.minutes = (time.perf_counter() - began) / 60
-            run.save(checkpoint)
         sample = None
-        if at_checkpoint or run.step in _EARLY_SAMPLES:
+        if at_checkpoint or _is_sampled(run.step):
             sample = draw(run.network, sample_path, length=320, seed=options.seed)
-        show(run.progress(fraction, speed, rate, sample, at_checkpoint))
+        left = 0.0 if fraction >= 1 or run.out_of_patience else remaining.minutes(run.step, run.minutes)
+        show(run.progress(fraction, speed, rate, left, sample, at_checkpoint))
+        if at_checkpoint:
+            run.save(checkpoint)
+            remaining.paused(time.perf_counter() - now)
     return TrainResult(run.best, run.facts(), finished)
 
 
@@ -178,11 +208,11 @@ class _Run:
         self.network = CharRnn(spec).to(device)
         if base is not None:
             self.network.load_weights(base)
+        self._average = copy.deepcopy(self.network)
         self._optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=options.weight_decay
         )
         self._state = self.network.initial_state(options.batch)
-        self._bf16 = has_bf16(device)
         # What must be the same for a checkpoint to fit, by the names that a message gives.
         self._signature = {
             "network": spec.to_json(),
@@ -195,7 +225,16 @@ class _Run:
         self.best = self.network.to_weights()
         self._bits: float | None = None  # smoothed
         self._heldout_bits: float | None = None
+        self._averaged_bits: float | None = None
         self._best_bits: float | None = None
+        self._best_step, self._best_is_averaged = 0, False
+        self._base_bits: float | None = None  # of the weights that the run started from
+        self._stalled = 0  # checkpoints since the best
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether held-out text has not become more likely for as many checkpoints as were to be waited for."""
+        return 0 < self._options.patience <= self._stalled
 
     def update(self, rate: float) -> None:
         """Read one window and take one step against the gradient. Raises `SettingError` if the run diverges."""
@@ -205,7 +244,7 @@ class _Run:
         keep = torch.from_numpy(~window.fresh).to(device=self._device, dtype=torch.float32)
         targets = torch.from_numpy(window.targets).to(self._device).flatten()
         counted = int((window.targets != IGNORED).sum())
-        with self._autocast():
+        with autocast(self._device):
             symbols = torch.from_numpy(window.symbols).to(self._device)
             logits, state = self.network(symbols, self._state * keep[:, None])
             loss = functional.cross_entropy(
@@ -220,34 +259,58 @@ class _Run:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._options.clip)
         self._optimiser.step()
         self.step += 1
+        self._follow()
         if counted:
-            weight = max(0.02, 1 / self.step)  # a plain mean at first
+            weight = max(0.02, 10 / (self.step + 9))  # over about a tenth of the steps, and never over more than 50
             self._bits = bits if self._bits is None else (1 - weight) * self._bits + weight * bits
 
+    def _follow(self) -> None:
+        """Move the average towards the weights, by polynomial decay (Shamir & Zhang 2013): no length need be known."""
+        share = _AVERAGED_SHARE / (self.step + _AVERAGED_SHARE - 1)  # 1 at the first step
+        with torch.no_grad():
+            for average, weight in zip(self._average.parameters(), self.network.parameters(), strict=True):
+                average.lerp_(weight, share)
+
     def judge(self, documents: Sequence[Document]) -> None:
-        """Measure held-out bits, and keep the weights if they are the best so far."""
+        """Measure held-out bits, and keep the weights, or their average, if they are the best so far."""
         if not documents:
-            self.best = self.network.to_weights()
+            self.best, self._best_step = self.network.to_weights(), self.step
             return
-        with self._autocast():
+        with autocast(self._device):
             self._heldout_bits = heldout_bits_of(self.network, documents)
-        if self._best_bits is None or self._heldout_bits < self._best_bits:
-            self._best_bits, self.best = self._heldout_bits, self.network.to_weights()
+            if self.step == 0:  # no average yet
+                self._base_bits = self._heldout_bits
+            else:
+                self._averaged_bits = heldout_bits_of(self._average, documents)
+        self._stalled += 1
+        for network, bits in ((self.network, self._heldout_bits), (self._average, self._averaged_bits)):
+            if bits is not None and (self._best_bits is None or bits < self._best_bits):
+                self._best_bits, self.best = bits, network.to_weights()
+                self._best_step, self._best_is_averaged = self.step, network is self._average
+                self._stalled = 0
 
     def save(self, path: Path) -> None:
         # torch's own parameters: where it keeps two biases for one, their sum alone would round differently.
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self._average.state_dict().items()}
         tensors |= {f"best.{name}": torch.from_numpy(value) for name, value in self.best.items()}
         tensors |= optimiser_tensors(self._optimiser)
         tensors |= {"state": self._state, "position": torch.from_numpy(self._batches.position())}
+        tensors |= random_tensors(self._device)
         facts = {
             "signature": self._signature,
+            "options": asdict(self._options),
             "corpus": self._corpus,
             "step": self.step,
             "minutes": self.minutes,
             "bits": self._bits,
+            "base_bits": self._base_bits,
             "heldout_bits": self._heldout_bits,
+            "averaged_bits": self._averaged_bits,
             "best_bits": self._best_bits,
+            "best_step": self._best_step,
+            "best_is_averaged": self._best_is_averaged,
+            "stalled": self._stalled,
         }
         save_checkpoint(path, tensors, facts)
 
@@ -265,15 +328,22 @@ class _Run:
                     f"not {_shown(own)}): resume with the same flags."
                 )
         self.network.load_state_dict(_named(tensors, "network."))
+        self._average.load_state_dict(_named(tensors, "average."))
         self.best = {name: value.numpy() for name, value in _named(tensors, "best.").items()}
         restore_optimiser(self._optimiser, tensors)
+        restore_random(self._device, tensors)
         self.step, self.minutes, self._bits = facts["step"], facts["minutes"], facts["bits"]
+        self._best_step, self._best_is_averaged = facts["best_step"], facts["best_is_averaged"]
         if facts["corpus"] == self._corpus:
             self._state = tensors["state"].to(self._device)
             self._batches.seek(tensors["position"].numpy())
-            self._heldout_bits, self._best_bits = facts["heldout_bits"], facts["best_bits"]
+            self._heldout_bits, self._averaged_bits = facts["heldout_bits"], facts["averaged_bits"]
+            self._best_bits, self._base_bits = facts["best_bits"], facts["base_bits"]
+            self._stalled = facts["stalled"]
 
-    def progress(self, fraction: float, speed: float, rate: float, sample: str | None, at_checkpoint: bool) -> Progress:
+    def progress(
+        self, fraction: float, speed: float, rate: float, left: float | None, sample: str | None, at_checkpoint: bool
+    ) -> Progress:
         return Progress(
             step=self.step,
             fraction=min(1.0, fraction),
@@ -282,28 +352,38 @@ class _Run:
             bits=self._bits if self._bits is not None else math.nan,
             characters_per_second=speed,
             learning_rate=rate,
+            characters=self._characters,
             heldout_bits=self._heldout_bits,
+            averaged_bits=self._averaged_bits,
             best_bits=self._best_bits,
+            minutes_left=left,
             sample=sample,
             at_checkpoint=at_checkpoint,
+            kept=at_checkpoint or sample is not None or _is_on_curve(self.step),
         )
+
+    @property
+    def _characters(self) -> int:
+        return self.step * self._options.batch * self._options.bptt
 
     def facts(self) -> dict[str, Any]:
         options = self._options
+        early = f"the held-out figure was no better for {self._stalled} checkpoints" if self.out_of_patience else None
         return {
             "steps": self.step,
             "minutes": round(self.minutes, 2),
             "epochs": round(self._batches.epochs, 3),
-            "characters_read": self.step * options.batch * options.bptt,
+            "characters_read": self._characters,
             "corpus_characters": self._batches.characters,
             "heldout_bits": None if self._best_bits is None else round(self._best_bits, 4),
-            "precision": "bf16" if self._bf16 else "f32",
+            "base_bits": None if self._base_bits is None else round(self._base_bits, 4),
+            "best_step": self._best_step,
+            "averaged": self._best_is_averaged,
+            "stopped_early": early,
+            "precision": "bf16" if has_bf16(self._device) else "f32",
             "device": self._device.type,
             "options": asdict(options),
         }
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
 
 
 def check_options(options: TrainOptions) -> None:
@@ -312,11 +392,12 @@ def check_options(options: TrainOptions) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             raise SettingError(f"--{name.replace('_', '-')} is {value}: it must be more than 0.")
-    if options.seed < 0:
-        raise SettingError(f"--seed is {options.seed}: it must be 0 or more.")
+    for name in ("seed", "patience"):
+        if getattr(options, name) < 0:
+            raise SettingError(f"--{name} is {getattr(options, name)}: it must be 0 or more.")
 
 
-def _fraction(options: TrainOptions, step: int, minutes: float) -> float:
+def fraction_of(options: TrainOptions, step: int, minutes: float) -> float:
     """Return how much of the run is behind it; 1 and more: it is over."""
     limit = options.minutes
     if limit is None and options.steps is None:
@@ -329,6 +410,15 @@ def _rate(options: TrainOptions, step: int, fraction: float) -> float:
     """Return the learning rate of the step that comes after `step` steps."""
     warm = max((step + 1) / max(1, options.warmup), fraction / _WARMUP_SHARE)
     return options.lr * min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def _is_sampled(step: int) -> bool:
+    """Say whether `step` is 10, 30, 100, 300, 1,000 …: noise becomes words long before the first checkpoint."""
+    return step >= 10 and str(step).rstrip("0") in ("1", "3")
+
+
+def _is_on_curve(step: int) -> bool:
+    return int(_KEPT_PER_DECADE * math.log10(step)) > int(_KEPT_PER_DECADE * math.log10(max(1, step - 1))) or step == 1
 
 
 def corpus_signature(documents: Sequence[Document]) -> str:

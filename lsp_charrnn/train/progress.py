@@ -1,6 +1,6 @@
 """How a training run looks from outside: a live display in a terminal, one plain line a checkpoint anywhere else.
 
-It only shows what `loop` reports. The log that stays on disk is written by `run`.
+It only shows what `loop` reports. What stays on disk is written by `journal`.
 """
 
 from __future__ import annotations
@@ -114,12 +114,10 @@ def plain_line(progress: Progress) -> str:
 
 
 def time_left(progress: Progress) -> str:
-    """Return how long the run will still take, from how long its share so far took."""
-    if progress.fraction >= 1:
-        return "done"
-    if progress.fraction <= 0:
+    """Return how long the run will still take (`remaining` estimates it)."""
+    if progress.minutes_left is None:
         return "… left"
-    return f"{_span(progress.minutes / progress.fraction - progress.minutes)} left"
+    return f"{_span(progress.minutes_left)} left" if progress.minutes_left > 0 else "done"
 
 
 def visible(sample: str) -> str:

@@ -1,23 +1,22 @@
 """What `lsp-charrnn train` does: read a corpus, hold part of it out, train, and write a model directory.
 
-The steps themselves live beside this module (corpus, loop, export, card, progress); here they are put in order, what
-must be refused is refused before the work begins, and Ctrl-C is turned into a checkpoint.
+The steps themselves live beside this module (corpus, plan, loop, journal, export, card, progress); here they are put in
+order, what must be refused is refused before the work begins, and Ctrl-C is turned into a checkpoint.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -44,6 +43,7 @@ from lsp_charrnn.train.corpus import (
 )
 from lsp_charrnn.train.export import build_onnx, export_model, refuse_existing
 from lsp_charrnn.train.fetch import known_releases
+from lsp_charrnn.train.journal import Journal
 from lsp_charrnn.train.loop import (
     CHECKPOINT_FILE,
     Progress,
@@ -55,11 +55,9 @@ from lsp_charrnn.train.loop import (
     train,
 )
 from lsp_charrnn.train.network import Weights
-from lsp_charrnn.train.progress import Display, visible
+from lsp_charrnn.train.plan import Plan, kept_plan, make_plan, measured_speed
+from lsp_charrnn.train.progress import Display
 from lsp_charrnn.train.shards import is_built, open_corpus
-
-LOG_FILE: Final = "log.jsonl"  # one line a checkpoint
-SAMPLES_FILE: Final = "samples.txt"
 
 
 def run(
@@ -68,6 +66,7 @@ def run(
     *,
     spec_options: Mapping[str, Any],
     options: TrainOptions,
+    free: Collection[str] = (),
     console: Console,
     name: str | None = None,
     languages: Sequence[str] | None = None,
@@ -84,8 +83,9 @@ def run(
     A single path may be a corpus that `corpus build` has made: it is mapped, not loaded, and has been filtered and
     split already. Without `suffixes`, Python is read, and no project is more than `MAX_PROJECT_SHARE` of the text.
     `spec_options` may give cell, layers and hidden; None is the default, or what `base` (a model's name or path) has.
+    `free` names what may be chosen by corpus and machine (`plan.OPEN_OPTIONS`, "hidden"), whatever `options` says.
     `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
-    card, this process's command line. Checkpoint, log and samples go to `work_dir(out)` and stay there.
+    card, this process's command line. Checkpoint, log, samples and pictures go to `work_dir(out)` and stay there.
 
     Raises `SettingError`, `ModelError`, `CorpusError` and `OutputError`, before any work where that can be known then.
     """
@@ -108,12 +108,27 @@ def run(
         corpus = corpus_facts(kept, judges, by, report, known_releases(paths))
         documents, heldout, suffix = pack(kept), pack(judges), suffixes[0]
     threads = _use_all_cores()
-    if resume and load_checkpoint(directory / CHECKPOINT_FILE)[1]["corpus"] != corpus_signature(documents):
+    judged = sum(map(len, judging(heldout)))
+    before = load_checkpoint(directory / CHECKPOINT_FILE)[1] if resume else None
+    if before is not None and before["corpus"] != corpus_signature(documents):
         _say(console, "The corpus has changed since the checkpoint: the training goes on, reading it from its start.")
+    if before is not None:
+        given = {field: value for field, value in spec_options.items() if value is not None}
+        plan = kept_plan(before, given, options, free)
+    else:
+        plan = _plan(spec, options, free, documents, judged, device, console, tuning=base is not None)
+    spec, options = plan.spec, plan.options
     try:
-        journal = _Journal(directory, resume=resume)
-        display = Display(console, title=f"training {name or out.name}")
-        with display, _stop_on_interrupt(display) as stop:
+        title = f"training {name or out.name}"
+        display = Display(console, title=title)
+        resumed_at = None if before is None else before["step"]
+        if before is None:  # what an earlier run left must not be gone on from if this one is killed at once
+            _forget(directory / CHECKPOINT_FILE)
+        with (
+            Journal(directory, title=title, resumed_at=resumed_at) as journal,
+            display,
+            _stop_on_interrupt(display) as stop,
+        ):
 
             def show(progress: Progress) -> None:
                 journal(progress)
@@ -153,7 +168,7 @@ def run(
     except OutputError:  # the disk is full, perhaps after hours
         _say_how_to_resume(console, directory, command)
         raise
-    _say_what_came_of_it(console, out, directory, evaluation)
+    _say_what_came_of_it(console, out, directory, result.facts, evaluation)
     return out
 
 
@@ -311,6 +326,40 @@ def _read_built(
     return built.train, built.held_out, built.facts, built.suffixes[0]
 
 
+def _plan(
+    spec: ModelSpec,
+    options: TrainOptions,
+    free: Collection[str],
+    documents: Sequence[Document],
+    judged: int,
+    device: torch.device,
+    console: Console,
+    *,
+    tuning: bool,
+) -> Plan:
+    """Choose what is free, and say what was chosen."""
+    with console.status("choosing the network and how to train it …"):
+        plan = make_plan(
+            spec,
+            options,
+            free,
+            characters=sum(map(len, documents)),
+            judged=judged,
+            tuning=tuning,
+            speed=lambda tried, trained: measured_speed(tried, trained, device),
+        )
+    if plan.sentence:
+        _say(console, plan.sentence)
+    return plan
+
+
+def _forget(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {path.parent} ({error.strerror}): choose another --out.") from error
+
+
 def _use_all_cores() -> int:
     """Let torch use every core that this process may run on, unless OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" not in os.environ:
@@ -334,44 +383,6 @@ def _cpu_name() -> str:
 
 
 # --- meanwhile, and after -------------------------------------------------------------------------------------------
-
-
-class _Journal:
-    """Writes a run's log and samples to its directory; a resumed run goes on in the same files."""
-
-    def __init__(self, directory: Path, *, resume: bool) -> None:
-        self._log, self._samples = directory / LOG_FILE, directory / SAMPLES_FILE
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if not resume:  # what an earlier run left must not be taken for this one's
-                for path in (directory / CHECKPOINT_FILE, self._log, self._samples):
-                    path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write to {directory} ({error.strerror}): choose another --out.") from error
-
-    def __call__(self, progress: Progress) -> None:
-        try:
-            if progress.at_checkpoint:
-                line = {
-                    "step": progress.step,
-                    "minutes": round(progress.minutes, 3),
-                    "epochs": round(progress.epochs, 4),
-                    "bits": round(progress.bits, 4),
-                    "heldout_bits": progress.heldout_bits and round(progress.heldout_bits, 4),
-                    "best_bits": progress.best_bits and round(progress.best_bits, 4),
-                    "learning_rate": progress.learning_rate,
-                    "characters_per_second": round(progress.characters_per_second),
-                }
-                with self._log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-            if progress.sample is not None:
-                with self._samples.open("a", encoding="utf-8") as file:
-                    file.write(f"--- step {progress.step}, {progress.bits:.3f} bits per character ---\n")
-                    file.write(visible(progress.sample) + "\n\n")
-        except OSError as error:
-            raise OutputError(
-                f"cannot write to {self._log.parent} ({error.strerror}): free some space, then go on with --resume."
-            ) from error
 
 
 @contextmanager
@@ -400,15 +411,26 @@ def _say_how_to_resume(console: Console, directory: Path, command: str) -> None:
     _say(console, f"Not finished; the checkpoint is in {directory}, and this goes on from it: {again}")
 
 
-def _say_what_came_of_it(console: Console, out: Path, directory: Path, evaluation: Mapping[str, Any]) -> None:
+def _say_what_came_of_it(
+    console: Console, out: Path, directory: Path, facts: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> None:
     measured = "nothing was left to hold out, so its quality is not measured"
     if evaluation:
+        start = f"{facts['base_bits']:.3f} → " if facts["base_bits"] is not None else ""
         measured = (
-            f"{evaluation['bits_per_char_int8']:.3f} bits per character on held-out text "
-            f"(int8 costs {evaluation['int8_cost_in_bits']:+.4f})"
+            f"{start}{evaluation['bits_per_char_int8']:.3f} bits per character on held-out text "
+            f"(int8 costs {evaluation['int8_cost_in_bits']:+.4f}); it is "
+            f"{'the averaged weights' if facts['averaged'] else 'the weights'} of step {facts['best_step']:,} "
+            f"of {facts['steps']:,}"
         )
+    if facts["stopped_early"]:
+        _say(console, f"Stopped early, at step {facts['steps']:,}: {facts['stopped_early']}.")
     _say(console, f"Wrote {out}: {measured}.")
-    _say(console, f"Its checkpoint, log and samples are in {directory}; delete that if you won't train it further.")
+    _say(
+        console,
+        f"Its checkpoint, log, loss.png, samples and TensorBoard's events are in {directory}; delete that if you won't "
+        "train it further.",
+    )
 
 
 def _say(console: Console, sentence: str) -> None:

@@ -21,6 +21,7 @@ def a_progress(**changes):
         "learning_rate": 2e-3,
         "heldout_bits": 1.7014,
         "best_bits": 1.6987,
+        "minutes_left": 60.0,
     }
     return Progress(**{**facts, **changes})
 
@@ -81,8 +82,8 @@ def test_before_anything_is_measured():
 
 
 @pytest.mark.parametrize(
-    ("fraction", "minutes", "left"),
-    [(0.0, 0.0, "… left"), (0.5, 0.5, "30 s left"), (0.25, 1.0, "3 min 00 s left"), (1.0, 9.0, "done")],
+    ("minutes", "left"),
+    [(None, "… left"), (0.5, "30 s left"), (3.0, "3 min 00 s left"), (90.0, "1 h 30 min left"), (0.0, "done")],
 )
-def test_time_left(fraction, minutes, left):
-    assert time_left(a_progress(fraction=fraction, minutes=minutes)) == left
+def test_time_left(minutes, left):
+    assert time_left(a_progress(minutes_left=minutes)) == left

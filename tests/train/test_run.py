@@ -3,6 +3,7 @@
 import io
 import json
 import platform
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from lsp_charrnn.errors import CorpusError, ModelError, OutputError, SettingErro
 from lsp_charrnn.model.files import load_model, load_weights, verify_model
 from lsp_charrnn.text.document import Document
 from lsp_charrnn.train import loop
+from lsp_charrnn.train import plan as plan_module
 from lsp_charrnn.train import run as run_module
 from lsp_charrnn.train.card import add_evaluation, card
 from lsp_charrnn.train.corpus import MANIFEST, SourceFile, hold_out
+from lsp_charrnn.train.journal import read_log
 from lsp_charrnn.train.progress import Display
 from lsp_charrnn.train.run import int8_cost, run, work_dir
 
@@ -82,10 +85,13 @@ def test_a_directory_becomes_a_model_that_completes(tmp_path, project, terminal)
 def test_checkpoint_log_and_samples_lie_beside_the_model(tmp_path, project, terminal):
     out = trained([project], tmp_path / "mine", terminal)
     directory = tmp_path / "mine.training"
-    assert {path.name for path in directory.iterdir()} == {"checkpoint.safetensors", "log.jsonl", "samples.txt"}
-    log = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in log] == [4, 8]
-    assert log[-1]["best_bits"] == pytest.approx(load_model(out).config["training"]["heldout_bits"])
+    assert {path.name for path in directory.iterdir()} == {
+        "checkpoint.safetensors", "log.jsonl", "loss.png", "samples.txt", "tensorboard",
+    }  # fmt: skip
+    log = read_log(directory)
+    assert [point["step"] for point in log] == list(range(1, 9))
+    assert [point["step"] for point in log if point["heldout_bits"] is not None] == [4, 8]
+    assert log[-1]["best_bits"] == pytest.approx(load_model(out).config["training"]["heldout_bits"], abs=1e-4)
     assert (directory / "samples.txt").read_text().count("--- step") == 2
 
 
@@ -173,7 +179,7 @@ def test_force_replaces_the_model(tmp_path, project, terminal):
     out = trained([project], tmp_path / "mine", terminal)
     trained([project], out, terminal, force=True, spec_options={"cell": "gru", "layers": 1, "hidden": 24})
     assert load_model(out).spec.cell == "gru"
-    assert len((tmp_path / "mine.training" / "log.jsonl").read_text().splitlines()) == 2  # not the first run's too
+    assert len((tmp_path / "mine.training" / "log.jsonl").read_text().splitlines()) == 8  # not the first run's too
 
 
 @pytest.mark.parametrize(
@@ -225,6 +231,12 @@ def test_a_base_gives_weights_and_sizes(tmp_path, project, terminal):
     assert load_model(out).config["training"]["base"] == str(base)
 
 
+def curve(log):
+    """What of a log must be the same, whenever and on how busy a machine it was written."""
+    clocks = ("minutes", "minutes_left", "characters_per_second")
+    return [{name: value for name, value in point.items() if name not in clocks} for point in log]
+
+
 def interrupt_at(monkeypatch, step, presses=1):
     """Press Ctrl-C when that step is shown."""
     show = Display.__call__
@@ -250,8 +262,10 @@ def test_ctrl_c_loses_nothing(tmp_path, project, terminal, monkeypatch):
     resumed = trained([project], tmp_path / "two", terminal, resume=True)
     assert (resumed / "weights.safetensors").read_bytes() == (undisturbed / "weights.safetensors").read_bytes()
     assert (resumed / "model.onnx").read_bytes() == (undisturbed / "model.onnx").read_bytes()
-    steps = [json.loads(line)["step"] for line in (tmp_path / "two.training" / "log.jsonl").read_text().splitlines()]
-    assert steps == [4, 8]
+    logs = [read_log(tmp_path / f"{name}.training") for name in ("one", "two")]
+    assert [curve(log) for log in logs] == [curve(logs[0])] * 2
+    samples = [(tmp_path / f"{name}.training" / "samples.txt").read_text() for name in ("one", "two")]
+    assert samples[0] == samples[1]
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_is_there(tmp_path, project, terminal, monkeypatch):
@@ -282,6 +296,69 @@ def test_a_full_disk_after_training_keeps_the_checkpoint(tmp_path, project, term
             trained([project], tmp_path / "mine", terminal)
     assert "--resume" in terminal.file.getvalue()
     assert trained([project], tmp_path / "mine", terminal, resume=True) is not None
+
+
+@pytest.mark.parametrize(("at", "limit"), [(0, 100), (6, 1000), (7, 60_000)])
+def test_a_disk_that_fills_up_costs_nothing_before_the_last_checkpoint(
+    tmp_path, project, terminal, monkeypatch, at, limit
+):
+    """At its start, while the log is written, and within a checkpoint."""
+    undisturbed = trained([project], tmp_path / "one", terminal)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    update = loop._Run.update
+
+    def filling(run, rate):
+        update(run, rate)
+        if run.step == at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop._Run, "update", filling)
+            if at == 0:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            with pytest.raises(OutputError, match="free some space") as caught:
+                trained([project], tmp_path / "two", terminal)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "two").exists()
+    checkpoint = work_dir(tmp_path / "two") / "checkpoint.safetensors"
+    assert checkpoint.exists() == (at > 0)
+    resumed = trained([project], tmp_path / "two", terminal, resume=at > 0)
+    assert (resumed / "weights.safetensors").read_bytes() == (undisturbed / "weights.safetensors").read_bytes()
+    logs = [read_log(work_dir(tmp_path / name)) for name in ("one", "two")]
+    assert curve(logs[0]) == curve(logs[1])
+    assert not [path for path in checkpoint.parent.iterdir() if "partial" in path.name]
+
+
+def test_a_run_that_stopped_early_says_so(tmp_path, project, terminal):
+    options = replace(OPTIONS, steps=40, lr=1e-9, checkpoint_every=2, patience=2)
+    base = trained([project], tmp_path / "base", terminal)
+    out = trained([project], tmp_path / "mine", terminal, base=str(base), spec_options={}, options=options)
+    training = load_model(out).config["training"]
+    assert training["steps"] < 40
+    assert "no better for 2 checkpoints" in training["stopped_early"]
+    assert f"| ended early | {training['stopped_early']} |" in (out / "README.md").read_text()
+    assert f"Stopped early, at step {training['steps']}: " in terminal.file.getvalue()
+    assert f"{training['base_bits']:.3f} → " in terminal.file.getvalue()
+
+
+def test_what_nobody_said_is_chosen_told_and_kept_by_a_resumed_run(tmp_path, project, terminal, monkeypatch):
+    free = {"free": ["batch", "lr", "checkpoint_every", "patience", "hidden"]}
+    spec = {"layers": 1}
+    options = TrainOptions(steps=6, bptt=16, device="cpu")
+    monkeypatch.setattr(plan_module, "_HIDDEN", (24, 16))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        trained([project], tmp_path / "mine", terminal, spec_options=spec, options=options, **free)
+    assert "Chosen for 6 steps and" in terminal.file.getvalue()
+    monkeypatch.setattr(run_module, "make_plan", lambda *arguments, **options: pytest.fail("it chose again"))
+    out = trained([project], tmp_path / "mine", terminal, spec_options=spec, options=options, resume=True, **free)
+    facts = load_model(out).config
+    assert facts["spec"]["hidden"] in (16, 24)
+    assert facts["training"]["options"]["checkpoint_every"] != TrainOptions.checkpoint_every
+    assert "checkpoint every" not in (out / "README.md").read_text()
 
 
 def a_file(project, path, size=1000):
