@@ -24,6 +24,7 @@ from typing import Annotated, Final
 
 import numpy as np
 import typer
+from rich.table import Table
 
 from benchmarks.editor import PAUSE
 from benchmarks.workbench import (
@@ -43,12 +44,15 @@ from benchmarks.workbench import (
     write_between,
 )
 from lsp_charrnn import doctor
+from lsp_charrnn.errors import UserError
 from lsp_charrnn.evaluate.alone import MemoriesAlone
 from lsp_charrnn.evaluate.bits import BitsReport, measure_bits
 from lsp_charrnn.evaluate.client import ServerSuggester
 from lsp_charrnn.evaluate.memory import ALONE, DOCUMENT, PROJECT, MemoryBits, measure_memory
+from lsp_charrnn.evaluate.picture import check_drawing
 from lsp_charrnn.evaluate.replay import KEYS, WINDOWS, Place, Window, window_of
-from lsp_charrnn.evaluate.typing import TypingReport, measure_typing
+from lsp_charrnn.evaluate.typing import ALONE as LSTM_ALONE
+from lsp_charrnn.evaluate.typing import COMPARED, TypingReport, measure_typing
 from lsp_charrnn.evaluate.words import DocumentWords
 from lsp_charrnn.train.card import add_evaluation
 from lsp_charrnn.train.corpus import SourceFile
@@ -58,7 +62,13 @@ HELDOUT_LIST: Final = ROOT / "corpora" / "heldout-python.toml"
 HEADLINE: Final = ("flask", "requests", "click", "attrs")  # whose bits per character are the figure
 FIGURES_BEGIN: Final = "<!-- figures: written by benchmarks/bench.py --record -->"
 FIGURES_END: Final = "<!-- end of figures -->"
+PICTURE: Final = ROOT / "docs" / "images" / "keystrokes.png"
 FILE_LINES: Final = 300
+COMPARED_HOW: Final = (
+    "The same files, typed under the same rules. Accepted: of the distinct suggestions shown, whole ones being taken; "
+    "p50 / p99: from a key to its answer, back to back, through the server (words and memories alone: in process). "
+    "Compressors have been given the rest of the project first."
+)
 EAGER: Final = 0.1  # decode.cost of "tuned for saving"
 SAMPLE: Final = 600_000  # characters that the memories are measured on in bits: the compressors take minutes
 
@@ -71,6 +81,12 @@ def main(
     heldout: HeldoutPath = HELDOUT,
 ) -> None:
     """Measure and print every figure."""
+    if record:
+        if quick:
+            raise UserError(
+                "--record publishes figures, and those of --quick are of small samples: leave out one of them."
+            )
+        check_drawing(PICTURE)
     fetch_heldout(heldout)
     setup = set_up(quick, model, heldout, seconds=0.5 if quick else 3.0, text_is="held-out projects in")
     directory, examined = setup.directory, setup.examined
@@ -107,9 +123,10 @@ def main(
             progress=lambda done, total: status.update(f"bits with the memories: {100 * done // total} %"),
         )
         bits = measure_bits(
-            [heldout / project for project in HEADLINE],
+            [heldout],  # and not each project's directory: in this work tree git ignores all of them
             model=directory,
             max_chars=100_000 if quick else None,
+            projects=HEADLINE,
             progress=lambda done, total: status.update(f"bits per character: {100 * done // total} %"),
         )
     rows = [
@@ -123,6 +140,8 @@ def main(
     ]
     for report in (typing, eager, middle, memory_bits):
         console.print(report.table())
+    compared = comparison(typing, memory_bits)
+    console.print(comparison_table(compared))
     finish(
         setup,
         "Figures",
@@ -145,7 +164,8 @@ def main(
     )
     if record:
         measured_on = machine_line(setup.machine)
-        write_readme(rows, typing, measured_on)
+        typing.picture(PICTURE)
+        write_readme(rows, compared, measured_on)
         by_project = {name: figures["bits_per_char"] for name, figures in bits.to_json()["projects"].items()}
         saved = {f"{row.suggester}, {row.accept}": round(row.saved, 4) for row in typing.rows}
         facts = {
@@ -156,7 +176,7 @@ def main(
             **{f"keystrokes saved, {name}": value for name, value in saved.items()},
         }
         add_evaluation(directory, {"make bench": facts})
-        console.print(f"written into README.md and the card of {setup.name}", highlight=False)
+        console.print(f"written into README.md, {PICTURE.name} and the card of {setup.name}", highlight=False)
 
 
 def fetch_heldout(directory: Path) -> None:
@@ -298,11 +318,11 @@ def memory_bits_rows(report: MemoryBits) -> list[Row]:
 def latency_row(latency: dict[str, float]) -> Row:
     """Return the latency of a key."""
     return Row(
-        f"latency didChange → reply over stdio, p50 / p95, end of a {FILE_LINES}-line file",
-        "15 / 40 ms",
-        f"{latency['p50']:.1f} / {latency['p95']:.1f} ms",
+        f"latency didChange → reply over stdio, p50 / p95 / p99, end of a {FILE_LINES}-line file",
+        "15 / 40 / – ms",
+        f"{latency['p50']:.1f} / {latency['p95']:.1f} / {latency['p99']:.1f} ms",
         latency["p50"] <= 15 and latency["p95"] <= 40,
-        f"{latency['keys']:.0f} keys, {1e3 * PAUSE:.0f} ms between them; p99 {latency['p99']:.1f} ms",
+        f"{latency['keys']:.0f} keys, {1e3 * PAUSE:.0f} ms between them",
     )
 
 
@@ -356,20 +376,48 @@ def bits_row(report: BitsReport) -> Row:
     )
 
 
-def write_readme(rows: list[Row], typing: TypingReport, measured_on: str) -> None:
+def comparison(typing: TypingReport, bits: MemoryBits) -> list[tuple[str, ...]]:
+    """Return what is compared, as the cells of a table whose first row is its head: suggesters, then compressors."""
+    costs = {way: f"{bits.bits_per_char(way):.3f}" for way in bits.ways}
+    head = ("", "saved, whole", "and next words", "accepted", "p50 / p99", "bits per character")
+    rows: list[tuple[str, ...]] = [head]
+    for suggester, name in COMPARED.items():
+        whole = typing.row(suggester, "all")
+        # A word of the document is taken whole or not at all.
+        next_word = whole if suggester == DocumentWords.name else typing.row(suggester, "words")
+        rows.append(
+            (
+                name,
+                *(f"{100 * row.saved:.1f} ± {100 * row.saved_error:.1f} %" for row in (whole, next_word)),
+                f"{100 * whole.acceptance:.0f} %",
+                f"{whole.latency_ms(50):.1f} / {whole.latency_ms(99):.1f} ms",
+                costs.get(ALONE if suggester == LSTM_ALONE else suggester, ""),
+            )
+        )
+    others = [way for way in bits.ways if way not in (ALONE, DOCUMENT, PROJECT)]
+    return [*rows, *((way, "", "", "", "", costs[way]) for way in others)]
+
+
+def comparison_table(compared: list[tuple[str, ...]]) -> Table:
+    """Return the comparison to be printed."""
+    table = Table(title="Compared", caption=COMPARED_HOW, caption_justify="left")
+    for heading, *_ in zip(*compared, strict=True):
+        table.add_column(heading, justify="right" if heading else "left")
+    for cells in compared[1:]:
+        table.add_row(*cells)
+    return table
+
+
+def write_readme(rows: list[Row], compared: list[tuple[str, ...]], measured_on: str) -> None:
     """Put the figures between the marks in README.md."""
     lines = ["| figure | aim | reached | |", "|---|---|---|---|"]
     for row in rows:
         mark = {True: "✓", False: "not yet", None: "?"}[row.enough]
         lines.append(f"| {row.figure} | {row.target} | **{row.reached}** | {mark} |")
     lines += ["", *(f"- {row.figure}: {row.note}." for row in rows if row.note)]
-    words = typing.row(DocumentWords.name, "all")
-    lines += [
-        f"- The baseline, completing words of the open document as editors do, under the same rules: "
-        f"{100 * words.saved:.1f} % saved, accepted {100 * words.acceptance:.0f} % of what it showed.",
-        "",
-        f"Measured on: {measured_on}.",
-    ]
+    head, *body = (f"| {' | '.join(cells)} |" for cells in compared)
+    lines += ["", head, "|---|" + "---|" * (len(compared[0]) - 1), *body]
+    lines += ["", COMPARED_HOW, "", f"Measured on: {measured_on}."]
     write_between(ROOT / "README.md", FIGURES_BEGIN, FIGURES_END, lines)
 
 

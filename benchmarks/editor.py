@@ -12,7 +12,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Final
 from lsprotocol import types as lsp
 
 from lsp_charrnn.errors import UserError
-from lsp_charrnn.evaluate.client import ServerSuggester
+from lsp_charrnn.evaluate.client import SERVER, ServerSuggester
 from lsp_charrnn.text.document import Document, Edit
 from lsp_charrnn.text.positions import position_at
 
@@ -52,6 +52,7 @@ class Reply:
 
     text: str
     seconds: float
+    came: float  # when, by `time.perf_counter`
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ class Burst:
 
 class Editor(ServerSuggester):
     """A client of the real server with any number of documents; `server_with` starts both."""
+
+    def enter(self, root: Path) -> None:
+        """Let the directory `root` be the one folder of the workspace from now on."""
+        old, self._folders = self._folders, {PROJECT: root}
+        added, removed = ([lsp.WorkspaceFolder(folders[PROJECT].as_uri(), PROJECT)] for folders in (self._folders, old))
+        event = lsp.WorkspaceFoldersChangeEvent(added=added, removed=removed)
+        self._client.workspace_did_change_workspace_folders(lsp.DidChangeWorkspaceFoldersParams(event))
 
     def open_text(self, data: bytes, path: str, language: str = "python") -> Buffer:
         """Open a document, and come back when that is sent."""
@@ -150,18 +158,33 @@ class Editor(ServerSuggester):
 
         `settled` says the same of what is around the cursor.
         """
-        return await self._told(buffer, "refined")
+        return await self._until(buffer, "refined", lambda status: status["refined"])
 
     async def settled(self, buffer: Buffer) -> float:
         """Wait until the server has read what is around the cursor; return when it said so."""
-        return await self._told(buffer, "settled")
+        return await self._until(buffer, "settled", lambda status: status["settled"])
 
-    async def _told(self, buffer: Buffer, what: str) -> float:
+    async def known(self, buffer: Buffer) -> tuple[float, int]:
+        """Wait until the folder's files are known; return when the server said so, and how many bytes it has counted.
+
+        `buffer` lies in that folder.
+        """
+        counted = 0
+
+        def ready(status: Any) -> bool:
+            nonlocal counted
+            found = [one for one in status["projects"] if one["root"] == str(self._folders[PROJECT])]
+            counted = found[0]["characters"] if found else 0
+            return bool(found) and found[0]["ready"]
+
+        return await self._until(buffer, "in a project that is known", ready), counted
+
+    async def _until(self, buffer: Buffer, what: str, true_of: Callable[[Any], bool]) -> float:
         parameters = lsp.ExecuteCommandParams(command=STATUS, arguments=[buffer.uri])
         end = time.perf_counter() + _PATIENCE
         while (now := time.perf_counter()) < end:
             status: Any = await self.answer(self._client.workspace_execute_command_async(parameters))
-            if status[what]:
+            if true_of(status):
                 return now
             await asyncio.sleep(_ASK)
         raise UserError(f"After {_PATIENCE:.0f} s the server still says that {buffer.uri} is not {what}.")
@@ -210,7 +233,7 @@ class Editor(ServerSuggester):
         seconds = time.perf_counter() - started
         items = _items(answer)
         self._document, self._cursor = buffer.document, offset
-        return Reply(self._ghost_text(items[0]) if items else "", seconds)
+        return Reply(self._ghost_text(items[0]) if items else "", seconds, started + seconds)
 
     @contextmanager
     def _held_back(self) -> Iterator[_HeldBack]:
@@ -236,9 +259,15 @@ class Editor(ServerSuggester):
 
 
 @asynccontextmanager
-async def server_with(model: Path) -> AsyncIterator[Editor]:
-    """Start the server, all documents with this model, and stop it at the end. Raises `UserError`."""
-    async with Editor.started(model=model, projects={PROJECT}) as editor:
+async def server_with(
+    model: Path, settings: Mapping[str, Any] | None = None, cache: Path | None = None
+) -> AsyncIterator[Editor]:
+    """Start the server, all documents with this model, and stop it at the end; its cache, too, if no other is given.
+
+    Raises `UserError`.
+    """
+    command = SERVER if cache is None else (*SERVER, "--cache", str(cache))
+    async with Editor.started(model=model, settings=settings, projects={PROJECT}, command=command) as editor:
         assert isinstance(editor, Editor)
         yield editor
 
@@ -289,6 +318,13 @@ def stretch_at(data: bytes, near: int, keys: int) -> Stretch:
     text = data[start : start + 16 * keys].decode("utf-8", errors="ignore")
     typed = tuple(key.encode("utf-8") for key in _KEY.findall(text)[:keys])
     return Stretch(start, start + sum(map(len, typed)), typed)
+
+
+def stretch_to_end(data: bytes, keys: int) -> Stretch:
+    """Return what the last `keys` keys type of `data`."""
+    text = data[-16 * keys :].decode("utf-8", errors="ignore")
+    typed = tuple(key.encode("utf-8") for key in _KEY.findall(text)[-keys:])
+    return Stretch(len(data) - sum(map(len, typed)), len(data), typed)
 
 
 async def retype(editor: Editor, buffer: Buffer, stretch: Stretch, pause: float = PAUSE) -> list[Reply]:

@@ -17,7 +17,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 from unittest.mock import patch
 
@@ -38,20 +38,18 @@ from benchmarks.workbench import (
     set_up,
     shown,
 )
-from lsp_charrnn.config import Settings
 from lsp_charrnn.engine import session
 from lsp_charrnn.engine.filters import FILTERS, Filter, Surroundings, filtered
 from lsp_charrnn.errors import UserError
+from lsp_charrnn.evaluate.inprocess import PATIENT, InProcess
 from lsp_charrnn.evaluate.replay import KEYS, Place, Replay, Window, draw_windows, replay
 from lsp_charrnn.model.step import Model
-from lsp_charrnn.text.document import Document, Edit
 
 WINDOWS: Final = 16
 LINES_KEYS: Final = 60  # two or three lines between others
 SHORT: Final = 6  # times as many windows of the short kinds
 AGREEMENT: Final = "agreement"
 _BRACKETS: Final = re.compile(r"(?<=[(\[{])[^()\[\]{}\n]{8,}(?=[)\]}])")
-_URI: Final = "file:///typed"
 
 
 @dataclass(frozen=True)
@@ -102,47 +100,27 @@ class Typed:
         return sum(tally.requests for tally in self.tallies)
 
 
-class InProcess:
-    """The session as a `replay.Suggester`: no server, no threads, and time enough to answer the same each time."""
-
-    name = "session"
+class Filtering(InProcess):
+    """The session with some of the filters, as a `replay.Suggester`; it knows no project."""
 
     def __init__(self, model: Model, left_out: Sequence[str]) -> None:
+        super().__init__(model, settings=PATIENT)
         self.tally = Tally()
         self._filters = [watched(each, self.tally) for each in FILTERS if each.name not in left_out]
         self._agrees = AGREEMENT not in left_out
-        self._session = session.Session(lambda _: model, Settings(decode_budget_ms=10_000))
-        self._document = Document.from_text("")
-        self._cursor = 0
-
-    async def open(self, window: Window, before: str, after: str) -> None:
-        """Open the window's file, and read what stands before the cursor."""
-        self._document = Document.from_text(before + after)
-        self._cursor = len(before.encode("utf-8"))
-        self._session.open(_URI, self._document, path=window.path, language=window.language)
-        self._session.complete(_URI, self._cursor)
-        self._session.advance(_URI)
 
     async def suggest(self, typed: str) -> str:
         """Type, and complete by these filters."""
-        edit = Edit(self._cursor, self._cursor, typed.encode("utf-8"))
-        self._document = self._document.replace(edit)
-        self._cursor += len(edit.new)
-        self._session.edit(_URI, self._document, [edit])
         with ExitStack() as changed:
             # No setting leaves out a filter, for nobody should: only here.
             changed.enter_context(patch.object(session, "filtered", lambda text, at: filtered(text, at, self._filters)))
             if not self._agrees:
                 changed.enter_context(patch.object(session, AGREEMENT, lambda text, around: 1.0))
-            answer = self._session.complete(_URI, self._cursor)
+            answer = await super().suggest(typed)
         self.tally.requests += 1
         self.tally.fired.update(self.tally.now)
         self.tally.now.clear()
-        return answer.completions[0].text if answer.completions else ""
-
-    async def close(self) -> None:
-        """Close the document."""
-        self._session.close(_URI)
+        return answer
 
 
 def watched(each: Filter, tally: Tally) -> Filter:
@@ -192,8 +170,8 @@ def main(
 def passages_of(setup: Setup, count: int, keys: int) -> list[Passage]:
     """Return what is typed: `count` windows of `keys` keys, and more of the short kinds."""
     files = setup.heldout.files
-    long = tuple(map(to_line_end, draw_windows(files, count=count, keys=keys)))
-    short = tuple(map(to_line_end, draw_windows(files, count=SHORT * count, keys=LINES_KEYS)))
+    long = tuple(draw_windows(files, count=count, keys=keys))
+    short = tuple(draw_windows(files, count=SHORT * count, keys=LINES_KEYS))
     brackets = tuple(window for window in map(in_brackets, short) if window is not None)
     if not brackets:
         raise UserError("There is nothing between brackets in the held-out text: give --heldout more of it.")
@@ -203,11 +181,6 @@ def passages_of(setup: Setup, count: int, keys: int) -> list[Passage]:
         Passage("between lines", "middle", short),
         Passage("between brackets", "middle", brackets),
     ]
-
-
-def to_line_end(window: Window) -> Window:
-    """Return a window without the line end that may be its last key: it would be typed before what follows it."""
-    return replace(window, end=window.end - window.text[: window.end].endswith("\n"))
 
 
 def in_brackets(window: Window) -> Window | None:
@@ -248,7 +221,7 @@ def typed(
             replays.append(whole.replays[index])
             tallies.append(whole.tallies[index])
         else:
-            suggester = InProcess(model, left_out)
+            suggester = Filtering(model, left_out)
             replays.append(asyncio.run(replay(window, suggester, place=passage.place)))
             tallies.append(suggester.tally)
     return Typed(tuple(replays), tuple(tallies))

@@ -42,7 +42,7 @@ from benchmarks.workbench import (
     size_name,
     whole_characters,
 )
-from lsp_charrnn.errors import UserError
+from lsp_charrnn.evaluate.picture import ASIDE, FAINT, OTHERS, OURS, blank, check_drawing, save
 from lsp_charrnn.text.document import Edit
 
 LINES: Final = 2_000
@@ -132,7 +132,7 @@ def main(
     server that keeps no state and reads all before the cursor for each key.
     """
     if picture is not None:
-        check_drawing()
+        check_drawing(picture)
     setup = set_up(quick, model, heldout)
     sample = ROUGH if quick else FULL
     sample = replace(sample, places=places or sample.places, keys=keys or sample.keys)
@@ -454,47 +454,31 @@ def print_curve(points: list[Point]) -> None:
 # --- the picture --------------------------------------------------------------------------------------------
 
 
-def check_drawing() -> None:
-    """Raise `UserError` now rather than when all has been measured."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "The picture is drawn by matplotlib: pip install matplotlib (the extra `train` has it)."
-        ) from None
-
-
 def draw(points: list[Point], machine: str, path: Path) -> None:
     """Draw latency against file size, both axes logarithmic."""
     import textwrap
 
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import FuncFormatter
 
     sizes = [point.size for point in points]
-    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=150, facecolor="white")
-    ours, theirs = "#0b6e4f", "#b3541e"
-
+    figure, axes = blank(8, 5, "From a key to its ghost text, against file size", dpi=150)
     measured = [point for point in points if not point.naive.scaled]
     scaled = [point for point in points if point.naive.scaled]
     axes.plot(
         [point.size for point in measured],
         [1e3 * point.naive.seconds for point in measured],
         "s-",
-        color=theirs,
+        color=OTHERS,
         label="naive: reads all before the cursor at each key",
     )
     if scaled:
         joined = measured[-1:] + scaled
-        axes.plot([p.size for p in joined], [1e3 * p.naive.seconds for p in joined], "--", color=theirs, zorder=1)
+        axes.plot([p.size for p in joined], [1e3 * p.naive.seconds for p in joined], "--", color=OTHERS, zorder=1)
         axes.plot(
             [point.size for point in scaled],
             [1e3 * point.naive.seconds for point in scaled],
             "s",
-            color=theirs,
+            color=OTHERS,
             markerfacecolor="white",
             label="naive, scaled up from reading a part",
         )
@@ -502,44 +486,35 @@ def draw(points: list[Point], machine: str, path: Path) -> None:
         sizes,
         [point.keys.p(5) for point in points],
         [point.keys.p(95) for point in points],
-        color=ours,
+        color=OURS,
         alpha=0.18,
         linewidth=0,
         label="lsp-charrnn, p5 to p95",
     )
-    axes.plot(sizes, [point.keys.p(50) for point in points], "o-", color=ours, label="lsp-charrnn, median")
-    axes.axhline(P50_TARGET, color="#555555", linewidth=0.8, linestyle=":")
+    axes.plot(sizes, [point.keys.p(50) for point in points], "o-", color=OURS, label="lsp-charrnn, median")
+    axes.axhline(P50_TARGET, color=ASIDE, linewidth=0.8, linestyle=":")
     axes.text(
         1.005,
         P50_TARGET,
         f"aim:\n{P50_TARGET:.0f} ms",
         transform=axes.get_yaxis_transform(),
         va="center",
-        color="#555555",
+        color=ASIDE,
         fontsize=8,
     )
 
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(1, None)
-    axes.set_facecolor("white")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_name(value)))
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value / 1e3:g} s" if value >= 1e3 else f"{value:g} ms")
     )
     axes.set_xlabel("size of the open Python file, cursor in its middle")
     axes.set_ylabel("key → ghost text")
-    axes.set_title("From a key to its ghost text, against file size", loc="left", fontsize=12)
-    axes.grid(which="major", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.legend(loc="upper left", fontsize=9, framealpha=1, edgecolor="#dddddd")
-    figure.text(0.01, 0.01, "\n".join(textwrap.wrap(machine, 130)), fontsize=7, color="#555555", va="bottom")
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, facecolor="white", metadata={"Software": None})
-    pyplot.close(figure)
+    axes.legend(loc="upper left", fontsize=9, framealpha=1, edgecolor=FAINT)
+    figure.supxlabel("\n".join(textwrap.wrap(machine, 130)), x=0.01, ha="left", fontsize=7, color=ASIDE)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,14 @@ SuffixOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="File name suffix to measure on, such as .go; may be given again. Default: .py."),
 ]
+FilesOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Files to type in. Default: 24."),
+]
+KeysOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Keys to type in each. Default: 400."),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 out = Console(highlight=False, soft_wrap=True)
@@ -504,14 +512,8 @@ def evaluate_fit_mixer(
 def evaluate_typing(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
     model: ModelOption = "",
-    files: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Files to type in. Default: 24."),
-    ] = None,
-    keys: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Keys to type in each. Default: 400."),
-    ] = None,
+    files: FilesOption = None,
+    keys: KeysOption = None,
     middle: Annotated[bool, typer.Option("--middle", help="Keep the rest of the file behind the cursor.")] = False,
     setting: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -521,6 +523,10 @@ def evaluate_typing(
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure the model without the memories, too, and they without it.")
     ] = False,
+    picture: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Draw what --compare measures into this PNG, too."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure keystrokes saved: type held-out files through the real server and take what it suggests rightly.
@@ -529,9 +535,14 @@ def evaluate_typing(
     """
     import asyncio
 
+    from lsp_charrnn.evaluate.picture import check_drawing
     from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
     from lsp_charrnn.evaluate.typing import measure_typing
 
+    if picture is not None:
+        if not compare:
+            raise SettingError("--picture draws a comparison, which nobody has asked for: give --compare, too.")
+        check_drawing(picture)
     report = asyncio.run(
         measure_typing(
             _existing(paths),
@@ -546,6 +557,48 @@ def evaluate_typing(
         )
     )
     _show(report, as_json)
+    if picture is not None:
+        report.picture(picture)
+        err.print(f"[dim]drawn into {_escaped(str(picture))}[/]")
+
+
+@evaluate_app.command("reliability")
+def evaluate_reliability(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
+    model: ModelOption = "",
+    files: FilesOption = None,
+    keys: KeysOption = None,
+    suffix: SuffixOption = None,
+    picture: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="Draw the curve into this PNG, too."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure how far a suggestion's probability can be believed: of those shown with 70 %, are 70 % right?
+
+    Held-out files are typed as by `evaluate typing`, in this process, with the memories of document and project. And
+    the corrections that fit best: an exponent, and a line on the log-odds; fitted to the files of one half of the
+    projects, and scored on the other.
+    """
+    from lsp_charrnn.evaluate.picture import check_drawing
+    from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
+    from lsp_charrnn.evaluate.shown import measure_reliability
+
+    if picture is not None:
+        check_drawing(picture)
+    report = measure_reliability(
+        _existing(paths),
+        model=model,
+        files=files or WINDOWS,
+        keys=keys or KEYS,
+        suffixes=suffix or (".py",),
+        progress=lambda done, total: err.print(f"[dim]{done}/{total} files[/]"),
+    )
+    _show(report, as_json)
+    if picture is not None:
+        report.reliability.picture(picture)
+        err.print(f"[dim]drawn into {_escaped(str(picture))}[/]")
 
 
 def _existing(paths: list[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from lsp_charrnn.model.spec import ModelSpec
 
 TINY_WORD = "quartz(x)\n"  # no character twice, so that each tells the next
 _SIZE = 32  # hidden units, and width of the embedding
+
+
+def pytest_configure() -> None:
+    # A shell starts what runs in the background deaf to Ctrl-C, and children inherit that: some tests press it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

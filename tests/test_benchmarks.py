@@ -13,11 +13,14 @@ from types import ModuleType
 import pytest
 from conftest import TINY_WORD
 
+from lsp_charrnn.errors import UserError
+
 ROOT = Path(__file__).parent.parent
 SMALL = {
     "step": [],
     "open": ["--sizes", "2000", "--runs", "1"],
     "typing": ["--large", "40000", "--curve", "1000,3000", "--places", "3", "--keys", "3"],
+    "project": ["--megabytes", "0.004", "--files", "1", "--keys", "3", "--rounds", "1"],
     "edit_anywhere": ["--size", "3000", "--runs", "1", "--pause", "0"],
     "memory_growth": ["--keys", "40", "--documents", "2"],
 }
@@ -64,6 +67,13 @@ def test_it_measures(name: str, heldout: Path, tiny_model: Path, tmp_path: Path)
         suggestions = data["measurements"]["suggestions"]
         assert suggestions["along"]["count"] == suggestions["along_unchanged"] > 0
         assert all(burst["answered"] <= 1 for burst in suggestions["bursts"])
+    if name == "project":
+        measured = data["measurements"]
+        assert measured["project"]["counted"] == measured["project"]["bytes"] == 4_000
+        assert {keys["count"] for keys in measured["keys"].values()} == {6}
+        assert len(measured["keys"]) == 3
+        counts = [measured["meanwhile"][name]["count"] for name in ("during", "known", "without")]
+        assert counts == counts[:1] * 3
     if name == "memory_growth":
         assert data["measurements"]["replay"]["keys"] >= 40
         assert data["figures"][-1]["reached"] == "0"  # errors
@@ -144,6 +154,24 @@ def test_files_are_as_large_as_they_say(benchmark, heldout: Path) -> None:
     for file in benchmark("open").odd_files(20_000):
         assert abs(len(file.data) - 20_000) < 3_000
         file.data.decode("utf-8")
+
+
+def test_a_project_is_as_large_as_it_says(benchmark, heldout: Path, tmp_path: Path) -> None:
+    project, text = benchmark("project"), benchmark("workbench").HeldoutText(heldout)
+    held_out = {file.text for file in text.files}
+    made = project.project_of(text, tmp_path, 4_000, 2)
+    assert made.size == 4_000
+    assert {path: (tmp_path / path).read_bytes() for path in made.files} == made.files
+    assert {made.files[path] for path in made.typed} == held_out
+    assert not held_out & {made.files[path] for path in made.files if path not in made.typed}
+    for path in made.typed:
+        data = made.files[path]
+        for place, stretch in project.places_of(data, 12).items():
+            assert len(stretch.keys) == 12
+            assert data[stretch.start : stretch.end] == b"".join(stretch.keys)
+            assert (stretch.end == len(data)) == (place == "end")
+    with pytest.raises(UserError, match="megabytes"):
+        project.project_of(text, tmp_path, 50_000, 2)
 
 
 def test_only_full_runs_are_recorded(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 COMMANDS = [
     "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
+    "evaluate memory", "evaluate reliability", "evaluate fit-mixer",
     "corpus", "corpus fetch", "models", "models list", "models show", "models verify", "models renew", "doctor",
 ]  # fmt: skip
 
@@ -114,6 +115,13 @@ def test_sample_is_reproducible(tiny_model: Path) -> None:
         (["evaluate", "bits", "/no/such/place"], "/no/such/place"),
         (["evaluate", "typing", "FILE", "--setting", "decode.lane=4"], "decode.lanes"),
         (["evaluate", "typing", "FILE", "--setting", "decode.lanes"], "NAME=VALUE"),
+        (["evaluate", "typing", "FILE", "--picture", "OUT"], "--compare"),
+        (["evaluate", "typing", "FILE", "--compare", "--picture", "EMPTY"], "is a directory"),
+        (["evaluate", "reliability", "/no/such/place"], "/no/such/place"),
+        (["evaluate", "reliability", "EMPTY"], "EMPTY"),
+        (["evaluate", "reliability", "FILE", "--picture", "OUT"], "long enough"),
+        (["evaluate", "reliability", "FILE", "--picture", "EMPTY"], "is a directory"),
+        (["evaluate", "reliability", "FILE", "--keys", "5", "--model", "no-such-model"], "no-such-model"),
         (["serve", "--tcp", "nonsense"], "HOST:PORT"),
         (["serve", "--tcp", "1", "--ws", "2"], "exclude"),
         (["train", "EMPTY", "--out", "OUT"], "EMPTY"),
@@ -197,6 +205,24 @@ def test_help_tells_the_defaults_that_hold() -> None:
     assert f"Default: {TrainOptions.lr:g}, less with --base." in out
     from lsp_charrnn.evaluate.replay import KEYS, WINDOWS
 
-    out = run("evaluate", "typing", "--help")[1]
-    assert f"Default: {WINDOWS}." in out
-    assert f"Default: {KEYS}." in out
+    for command in ("typing", "reliability"):
+        out = run("evaluate", command, "--help")[1]
+        assert f"Default: {WINDOWS}." in out
+        assert f"Default: {KEYS}." in out
+
+
+def test_reliability_is_printed_and_drawn(tiny_model: Path, tmp_path: Path) -> None:
+    project, made = tmp_path / "project", tmp_path / "made"
+    project.mkdir()
+    for name in ("one", "two"):
+        text = f"def {name}():\n" + "".join(f"    v{i % 10} = quartz(x)\n    w = quart{i % 7}\n" for i in range(30))
+        (project / f"{name}.py").write_text(text, "utf-8")
+    options = ["--model", tiny_model, "--keys", "60", "--picture", made / "a.png"]
+    code, out, err = run("evaluate", "reliability", project, *options)
+    assert code == 0, err
+    assert "out of sample" in out
+    assert "1/2 files" in err
+    data = json.loads(run("evaluate", "reliability", project, *options, "--json")[1])
+    assert f"Reliability of {data['count']:,} suggestions, model tiny" in out
+    assert (made / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in made.iterdir()) == ["a.png"]

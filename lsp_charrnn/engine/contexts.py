@@ -74,8 +74,12 @@ def keys_in(symbols: npt.NDArray[np.uint8]) -> Iterator[tuple[Keys, npt.NDArray[
         else:
             starts = _one_before(_starts(_IN_LINE[symbols]), _IN_LINE[symbols], places)
         np.maximum(starts, places - np.int32(REACH), out=starts)
-        windows = sums[REACH:-1] - sums.take(starts) * _POWERS.take(places - starts)
-        yield _stirred(windows, _MARKS[kind]), starts
+        keys = sums.take(starts)
+        keys *= _POWERS.take(places - starts)
+        np.subtract(sums[REACH:-1], keys, out=keys)
+        found = [(_stirred(keys, _MARKS[kind]), starts)]
+        del keys, starts  # while this waits they belong to nobody but who asked
+        yield found.pop()
 
 
 def keys_of_text(text: bytes) -> Keys:
@@ -98,7 +102,11 @@ def _surroundings(
     word: npt.NDArray[np.bool_], line: npt.NDArray[np.bool_], run: npt.NDArray[Any], column: npt.NDArray[Any]
 ) -> npt.NDArray[np.float32]:
     length = np.log(run)
-    return np.stack((word, word * length, ~word * length, line, line * np.log1p(column))).astype(np.float32)
+    numbers = np.empty((PLACE, len(run)), dtype=np.float32)
+    values = word, word * length, ~word * length, line, line * np.log1p(column)
+    for number, value in zip(numbers, values, strict=True):
+        number[:] = value
+    return numbers
 
 
 class Lanes:
@@ -147,7 +155,8 @@ class Lanes:
         lengths[RUN] = back[0]
         lengths[WORDS] = np.where(self._word, back[2], back[1])
         lengths[LINES] = np.where(self._line, back[4], back[3])
-        starts = np.take_along_axis(self._sums, (REACH - lengths).T, axis=1).T
+        places = np.arange(REACH, self._sums.size, REACH + 1)  # of each lane's end, in all sums one after another
+        starts = self._sums.take(places - lengths)
         starts *= _POWERS.take(lengths)
         return _stirred(self._sums[:, -1] - starts, _MARKS[:, None])
 
@@ -201,11 +210,12 @@ def _one_before(
 
 def _stirred(sums: Keys, marks: Keys | np.uint64) -> Keys:
     """Return the keys of windows with these sums, of the kinds that `marks` say."""
-    sums = sums ^ (sums >> np.uint64(32))
-    sums *= _STIR
-    sums ^= sums >> np.uint64(29)
-    sums *= _STIR
-    sums >>= np.uint64(64) - _HASH_BITS
-    sums <<= _SYMBOL_BITS
-    sums |= marks
-    return sums
+    keys = sums >> np.uint64(32)
+    keys ^= sums
+    keys *= _STIR
+    keys ^= keys >> np.uint64(29)
+    keys *= _STIR
+    keys >>= np.uint64(64) - _HASH_BITS
+    keys <<= _SYMBOL_BITS
+    keys |= marks
+    return keys

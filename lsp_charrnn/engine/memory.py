@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import starmap
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,9 @@ class Counts:
     def of(blocks: Iterable[Block]) -> Counts:
         """Count what is in `blocks`."""
         chosen = [block for block in blocks if block.text or block.right]
-        # An order at a time, for less memory; one after another they are in order, by the order's mark.
-        counted = [_of_keys(keys, signs) for keys, signs in _keys_of(chosen)]
+        # A kind of context at a time, and none kept while the next is made, for less memory; one after another they are
+        # in order, by the kind's mark.
+        counted = list(starmap(_of_keys, _keys_of(chosen)))
         return Counts(
             np.concatenate([EMPTY.keys, *(one.keys for one in counted)]),
             np.concatenate([EMPTY.counts, *(one.counts for one in counted)]),
@@ -89,15 +91,23 @@ def _of_keys(keys: Keys, numbers: Numbers | None) -> Counts:
     else:
         order = keys.argsort(kind="stable")
         keys, numbers = keys.take(order), numbers.take(order)
-    first = np.empty(len(keys), dtype=np.bool_)
-    first[0] = True
-    np.not_equal(keys[1:], keys[:-1], out=first[1:])
-    starts = first.nonzero()[0]
+    starts = _starts(keys)
     if numbers is None:
-        return Counts(keys.take(starts), np.diff(starts, append=len(keys)).astype(np.int32))
+        counts = np.empty(len(starts), dtype=np.int32)
+        np.subtract(starts[1:], starts[:-1], out=counts[:-1], casting="same_kind")
+        counts[-1] = len(keys) - starts[-1]
+        return Counts(keys.take(starts), counts)
     sums = np.add.reduceat(numbers, starts, dtype=np.int32)
     kept = sums != 0
     return Counts(keys.take(starts[kept]), sums[kept])
+
+
+def _starts(ordered: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Return where each number of some that are in order, at least one, stands first."""
+    first = np.empty(len(ordered), dtype=np.bool_)
+    first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return first.nonzero()[0]
 
 
 def _keys_of(blocks: Sequence[Block]) -> Iterator[tuple[Keys, Numbers | None]]:
@@ -108,7 +118,7 @@ def _keys_of(blocks: Sequence[Block]) -> Iterator[tuple[Keys, Numbers | None]]:
     for block in blocks:
         pieces += (NOTHING[len(block.left) :], block.left, block.text, block.right)
     symbols = np.frombuffer(b"".join(pieces), dtype=np.uint8)
-    following = symbols[REACH:].astype(np.uint64)
+    following = symbols[REACH:]
     if len(blocks) == 1 and not blocks[0].right and blocks[0].sign == 1:
         for keys, _ in keys_in(symbols):
             keys |= following
@@ -128,7 +138,9 @@ def _keys_of(blocks: Sequence[Block]) -> Iterator[tuple[Keys, Numbers | None]]:
     for keys, starts in keys_in(symbols):
         keys |= following
         chosen = counted & (starts <= latest)
-        yield keys[chosen], signs[chosen] if signed else None
+        found = [(keys[chosen], signs[chosen] if signed else None)]
+        del keys, starts, chosen  # else they would stay until all is counted
+        yield found.pop()
 
 
 # --- looking up
@@ -138,46 +150,63 @@ def _keys_of(blocks: Sequence[Block]) -> Iterator[tuple[Keys, Numbers | None]]:
 class Found:
     """What was found of some contexts: the bytes that have followed them, in the order of the contexts."""
 
-    contexts: int  # so many were looked for
-    rows: npt.NDArray[np.int64]  # [found], the index of a context, ascending
+    contexts: int  # so many were looked for, in each memory
+    rows: npt.NDArray[np.int64]  # [found], ascending: the index of a context; in the second memory from `contexts` on
     symbols: npt.NDArray[np.int64]  # [found], a byte that has followed it
     counts: npt.NDArray[np.float64]  # [found], how often
 
 
-def look_up(tables: Sequence[Counts], contexts: Keys) -> Found:
-    """Return what has followed `contexts`  # [any], as `contexts_of` gives them, in the sum of `tables`."""
-    flats, counts = [], []
-    for table in tables:
-        if not len(table.keys):
-            continue
-        first = table.keys.searchsorted(contexts)
-        numbers = table.keys.searchsorted(contexts | SYMBOL, side="right")
-        numbers -= first
-        total = int(numbers.sum())
-        if not total:
-            continue
-        rows = _COUNTING[: len(contexts)].repeat(numbers)
-        places = (first - numbers.cumsum() + numbers).repeat(numbers)
-        places += np.arange(total)
-        flats.append((rows << 8) | (table.keys.take(places) & SYMBOL).view(np.int64))
-        counts.append(table.counts.take(places))
-    if not flats:
-        return Found(len(contexts), _COUNTING[:0], _COUNTING[:0], np.empty(0))
-    if len(flats) == 1:
-        flat, sums = flats[0], counts[0].astype(np.float64)
-    else:
-        flat = np.concatenate(flats)
+def look_up(memories: Sequence[Sequence[Counts]], contexts: Keys) -> Found:
+    """Return what has followed `contexts`  # [any], as `Lanes.keys` gives them, in each memory: the sum of its tables.
+
+    All tables are gone through together, for a call of numpy takes as long as what it does to so few numbers.
+    """
+    count = len(contexts)
+    # Where a context's keys begin and end, one after the other: the second search finds what the first one has fetched.
+    edges = np.stack((contexts, contexts + _NEXT), axis=1).ravel()
+    tables, rows, found = [], [], []
+    for memory, parts in enumerate(memories):
+        for table in parts:
+            if len(table):
+                tables.append(table)
+                rows.append(np.arange(memory * count, (memory + 1) * count, dtype=np.int64))
+                found.append(table.keys.searchsorted(edges))
+    if not tables or not count:
+        return _nothing(count)
+    # Table by table, and in each context by context.
+    first, end = np.concatenate(found).reshape(-1, 2).T
+    numbers = end - first
+    until = numbers.cumsum()
+    places = (first - until + numbers).repeat(numbers)
+    if not len(places):
+        return _nothing(count)
+    places += np.arange(len(places))
+    keys, counts, start = [], [], 0
+    for table, stop in zip(tables, until[count - 1 :: count].tolist(), strict=True):
+        keys.append(table.keys.take(places[start:stop]))
+        counts.append(table.counts.take(places[start:stop]))
+        start = stop
+    flat = np.concatenate(rows).repeat(numbers)
+    flat <<= 8
+    flat |= (np.concatenate(keys) & SYMBOL).view(np.int64)
+    sums = np.concatenate(counts).astype(np.float64)
+    if len(tables) > 1:
         order = flat.argsort(kind="stable")
         flat = flat.take(order)
-        starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
-        sums = np.add.reduceat(np.concatenate(counts).take(order), starts, dtype=np.float64)
+        starts = _starts(flat)
+        sums = np.add.reduceat(sums.take(order), starts)
         flat = flat.take(starts)
-        there = sums > 0
-        flat, sums = flat[there], sums[there]
-    return Found(len(contexts), flat >> 8, flat & 0xFF, sums)
+    there = sums > 0
+    flat, sums = flat[there], sums[there]
+    return Found(count, flat >> 8, flat & 0xFF, sums)
 
 
-_COUNTING: Final = np.arange(1 << 14, dtype=np.int64)
+_NEXT: Final = SYMBOL + np.uint64(1)  # from a context to where the keys of the next one may begin
+
+
+def _nothing(count: int) -> Found:
+    none = np.empty(0, dtype=np.int64)
+    return Found(count, none, none, np.empty(0))
 
 
 # --- the open document
@@ -314,12 +343,18 @@ class DocumentCounts:
         end = base.end + self._size - base.document.size  # of what has been counted, as it is now
         if not base.start <= cursor <= end:
             return ()
-        left, right = _left_of(document, cursor), _right_of(document, cursor, end)
         blocks = [*self._blocks(base, document)]
+        left, right = _left_of(document, cursor), _right_of(document, cursor, end)
         if inserted:
-            new = normalise(inserted)
-            blocks += [Block(left, b"", right, sign=-1), Block(left, new, right)]
-            left = (left + new)[-REACH:]
+            # As `edit` does, a byte more on either side: what is put between \r and \n parts them, or joins others.
+            low, high = max(base.start, cursor - 1), min(cursor + 1, end)
+            for new, sign in ((b"", -1), (inserted, 1)):
+                text = document.slice(low, cursor) + new + document.slice(cursor, high)
+                piece = normalise(text, after_cr=_is_cr(document, low))
+                blocks.append(Block(_left_of(document, low), piece, _right_of(document, high, end), sign))
+            before, behind = document.slice(max(0, cursor - 2 * REACH), cursor), min(cursor + 2 * REACH, end)
+            left = normalise(before + inserted)[-REACH:]
+            right = normalise(document.slice(cursor, behind), after_cr=inserted.endswith(b"\r"))[:REACH]
         return base.counts, Counts.of([*blocks, Block(left, b"", right, sign=-1, cut=True)])
 
     def _blocks(self, base: Base, document: Document) -> Iterator[Block]:
@@ -329,8 +364,7 @@ class DocumentCounts:
                 (base.document, change.start, change.end, -1),
                 (document, change.start + moved, change.start + moved + change.length, 1),
             ):
-                after_cr = text.slice(start - 1, start) == b"\r" if start else False
-                piece = normalise(text.slice(start, end), after_cr=after_cr)
+                piece = normalise(text.slice(start, end), after_cr=_is_cr(text, start))
                 yield Block(_left_of(text, start), piece, _right_of(text, end, text.size), sign)
             moved += change.length - (change.end - change.start)
 
@@ -342,8 +376,13 @@ def _left_of(document: Document, offset: int) -> bytes:
 
 def _right_of(document: Document, offset: int, end: int) -> bytes:
     """Return the first `REACH` symbols from `offset` on; none from `end` on."""
-    after_cr = document.slice(offset - 1, offset) == b"\r" if offset else False
-    return normalise(document.slice(offset, min(offset + 2 * REACH, end)), after_cr=after_cr)[:REACH]
+    text = document.slice(offset, min(offset + 2 * REACH, end))
+    return normalise(text, after_cr=_is_cr(document, offset))[:REACH]
+
+
+def _is_cr(document: Document, offset: int) -> bool:
+    """Say whether a `\\r` stands before `offset`."""
+    return offset > 0 and document.slice(offset - 1, offset) == b"\r"
 
 
 def _line(document: Document, offset: int) -> int:

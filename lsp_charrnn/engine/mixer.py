@@ -50,14 +50,17 @@ def features(
     largest probability  # [places] each; of each context how
     many bytes have followed it, how many different ones, and how often the commonest  # [CONTEXTS, places] each.
     """
-    seen = (totals > 0).astype(np.float32)
+    seen = totals > 0
     share = largest / np.maximum(totals, 1)
     many = np.log1p(totals)
-    of_contexts = np.stack(
-        (seen, many, np.log1p(distinct), share, (seen - share) * many, distinct == 1)
-    )  # [OF_CONTEXT, CONTEXTS, places]
-    of_model = np.stack((entropy, np.sqrt(entropy), np.log(peak), np.log(np.float32(1.0001) - peak)))
-    return np.concatenate((place, of_model, of_contexts.reshape(OF_CONTEXT * CONTEXTS, -1))).T.astype(np.float32)
+    numbers = np.empty((FEATURES, len(entropy)), dtype=np.float32)
+    numbers[:PLACE] = place
+    numbers[PLACE:OF_MODEL] = entropy, np.sqrt(entropy), np.log(peak), np.log(np.float32(1.0001) - peak)
+    of_contexts = numbers[OF_MODEL:].reshape(OF_CONTEXT, *totals.shape)
+    values = seen, many, np.log1p(distinct), share, (seen - share) * many, distinct == 1
+    for number, value in zip(of_contexts, values, strict=True):
+        number[:] = value
+    return numbers.T
 
 
 def probabilities(logits: Logits) -> Floats:
@@ -143,21 +146,17 @@ class Mixture:
     def expected(self, logits: Logits) -> Logits:
         """Return the logarithms of the mixed probabilities, where the model expects `logits`.  # [lanes, 256] both"""
         lanes = len(logits)
-        contexts = self._lanes.keys().ravel()
-        rows_of_memory = len(contexts)
-        found = [look_up(tables, contexts) for tables in self._tables]
-        rows = np.concatenate((found[0].rows, found[1].rows + rows_of_memory))
+        found = look_up(self._tables, self._lanes.keys().ravel())
+        rows, counts = found.rows, found.counts
         p = probabilities(logits)
         if not len(rows):
             return np.log(np.maximum(p, _LEAST))
-        counts = np.concatenate((found[0].counts, found[1].counts))
-        symbols = np.concatenate((found[0].symbols, found[1].symbols))
-        size = MEMORIES * rows_of_memory
+        size = CONTEXTS * lanes
         totals = np.bincount(rows, counts, minlength=size)
         distinct = np.bincount(rows, minlength=size)
+        there = distinct > 0
         largest = np.zeros(size)
-        first = np.flatnonzero(np.diff(rows, prepend=-1))
-        largest[rows.take(first)] = np.maximum.reduceat(counts, first)
+        largest[there] = np.maximum.reduceat(counts, (distinct.cumsum() - distinct)[there])
         seen = features(
             self._lanes.surroundings(),
             entropy_of(p),
@@ -166,10 +165,10 @@ class Mixture:
             distinct.reshape(CONTEXTS, lanes),
             largest.reshape(CONTEXTS, lanes),
         )
-        there = np.ones((EXPERTS, lanes), dtype=np.bool_)
-        there[1:] = totals.reshape(CONTEXTS, lanes) > 0
-        weights = self._mixer.weights(seen, there.T)  # [lanes, EXPERTS]
+        experts = np.ones((EXPERTS, lanes), dtype=np.bool_)
+        experts[1:] = there.reshape(CONTEXTS, lanes)
+        weights = self._mixer.weights(seen, experts.T)  # [lanes, EXPERTS]
         p *= weights[:, :1]
         shares = (weights[:, 1:].T.ravel() / np.maximum(totals, 1)).take(rows) * counts
-        p += np.bincount((rows % lanes) * VOCABULARY + symbols, shares, minlength=p.size).reshape(p.shape)
+        p += np.bincount((rows % lanes) * VOCABULARY + found.symbols, shares, minlength=p.size).reshape(p.shape)
         return np.log(np.maximum(p, _LEAST))

@@ -1,12 +1,14 @@
 r"""The open documents and their completions: the façade that the server, the commands and the evaluation use.
 
-`open`, `edit`, `close` and `configure` are cheap and may come from any thread; they take notes and do no model work.
+`open`, `edit`, `close`, `use_project` and `configure` are cheap and may come from any thread; they take notes and do
+no model work.
 `complete`, `advance` and `read_around` run the model, and belong to one thread. Text goes in and out as `Document`
 values and bytes; the protocol, its positions and its threads are left to the server.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import zlib
@@ -16,7 +18,7 @@ from typing import Final, Protocol
 
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.decode import Candidate, DecodeOptions, Path, decode, distinct, keys_of
-from lsp_charrnn.engine.filters import Surroundings, filtered
+from lsp_charrnn.engine.filters import Surroundings, agreement, filtered
 from lsp_charrnn.engine.memory import Base, Counts, DocumentCounts
 from lsp_charrnn.engine.mixer import Mixture, shipped_mixer
 from lsp_charrnn.engine.snapshots import Snapshot
@@ -178,6 +180,12 @@ class Session:
         with self._lock:
             self._open[uri] = _Open(document, path, language, project=project)
 
+    def use_project(self, uri: str, project: Project | None) -> None:
+        """Let an open document have another project, or none, from now on. Raises `DocumentNotOpenError`."""
+        with self._lock:
+            entry = self._entry(uri)
+            entry.project, entry.shown = project, None
+
     def edit(self, uri: str, document: Document, edits: Sequence[Edit]) -> None:
         """Take note that `edits`, one after another, made the text into `document`.
 
@@ -260,7 +268,7 @@ class Session:
             try:
                 snapshot = stream.at(document, offset, cancelled)
                 mixture = self._mixture(entry, document, offset, settings)
-                shown = _decoded(stream.model, snapshot, document, settings, began, cancelled, mixture)
+                shown = _decoded(stream.model, snapshot, document, entry.language, settings, began, cancelled, mixture)
             except Cancelled:
                 return Answer(document.version, (), False, _since(began))
             rest = shown.rest(offset)
@@ -341,7 +349,8 @@ class Session:
         after = document.replace(Edit(shown.cursor, shown.cursor, text[len(shown.typed) :]))
         states, logits = shown.path.states[:, :, -1:].copy(), shown.path.logits[-1]
         mixture = self._mixture(entry, document, shown.cursor, settings, text[len(shown.typed) :])
-        ahead = _decoded(model, Snapshot(end, states, logits), after, settings, time.perf_counter(), cancelled, mixture)
+        start, began = Snapshot(end, states, logits), time.perf_counter()
+        ahead = _decoded(model, start, after, entry.language, settings, began, cancelled, mixture)
         with self._lock:
             now = entry.shown
             if now is not None and now.candidates is shown.candidates and self._settings is settings:
@@ -410,8 +419,9 @@ class Session:
             of_document = entry.counts.at(document, cursor, inserted)
             with self._lock:
                 entry.remembered = entry.counts.covers(cursor, REMEMBERED[1])
-        if settings.memory_project and entry.project is not None:
-            of_project = entry.project.tables(entry.path)
+        project = entry.project  # the event loop may put another one there
+        if settings.memory_project and project is not None:
+            of_project = project.tables(entry.path)
         if not of_document and not of_project:
             return None
         before = document.slice(max(0, cursor - CONTEXT), cursor) + inserted
@@ -472,6 +482,7 @@ def _decoded(
     model: Model,
     snapshot: Snapshot,
     document: Document,
+    language: str,
     settings: Settings,
     began: float,
     cancelled: Callable[[], bool],
@@ -482,6 +493,7 @@ def _decoded(
     around = Surroundings(
         normalise(document.slice(max(0, offset - CONTEXT), offset)),
         normalise(document.slice(offset, offset + CONTEXT)),
+        language,
     )
     options = DecodeOptions(
         lanes=settings.decode_lanes,
@@ -496,9 +508,11 @@ def _decoded(
     decoding = decode(model, snapshot, options, mixture=mixture, seed=seed, cancelled=cancelled)
     if cancelled():
         raise Cancelled
-    # What a filter cuts saves fewer keys: the order is made anew.
+    # What a filter cuts saves fewer keys, and what doesn't lead into what follows is less likely than the model, which
+    # hasn't seen that, thinks: the order is made anew.
     left = [(filtered(candidate.text, around), candidate.log_probability) for candidate in decoding.candidates]
-    kept = distinct([Candidate(text, log_p, keys_of(text)) for text, log_p in left if text], options.cost)[:KEPT]
+    likely = [(text, log_p + math.log(agreement(text, around))) for text, log_p in left if text]
+    kept = distinct([Candidate(text, log_p, keys_of(text)) for text, log_p in likely], options.cost)[:KEPT]
     worthwhile = sum(candidate.benefit(options.cost) > 0 for candidate in kept)
     path = decoding.path(kept[0].text) if worthwhile and not settings.stream_exact else None
     newline = document.newline

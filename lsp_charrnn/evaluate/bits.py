@@ -7,7 +7,7 @@ counted is `model.score`'s; which files, `heldout`'s; document and project memor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,16 +108,18 @@ def measure_bits(
     model: str | Path = "",
     suffixes: Sequence[str] = (".py",),
     max_chars: int | None = None,
+    projects: Collection[str] = (),
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> BitsReport:
     """Measure a model, as it is served, on the source files under `paths` or on a fixed sample of them.
 
+    If `projects` are named, on these only: their own directories need not be paths that git tracks.
     `model` is a name or a path, by default the files' language's own. `progress` is called with (characters
     read, characters in all). Raises `CorpusError` if nothing is found, `ModelError` if there is no such
     model.
     """
-    heldout = heldout_files(paths, suffixes=suffixes, max_chars=max_chars)
+    heldout = heldout_files(paths, suffixes=suffixes, max_chars=max_chars, projects=projects)
     directory = find_model(model) if model else model_for_language(heldout.files[0].language)
     served = load_model(directory, threads)
     report = bits_of(served, heldout.files, name=served.name, progress=progress)

@@ -9,7 +9,7 @@ depends on names alone, never on the clock, the file system's order or a random 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,9 +31,14 @@ class Heldout:
 
 
 def heldout_files(
-    paths: Sequence[Path | str], *, suffixes: Sequence[str] = (".py",), max_chars: int | None = None
+    paths: Sequence[Path | str],
+    *,
+    suffixes: Sequence[str] = (".py",),
+    max_chars: int | None = None,
+    projects: Collection[str] = (),
 ) -> Heldout:
-    """Return the source files under `paths`, or a fixed sample of `max_chars` characters of them.
+    """Return the source files under `paths`, or a fixed sample of `max_chars` characters of them; if `projects` are
+    named, of these only.
 
     The sample takes one file of each project in turn, and cuts the last one short. A path is a directory, a
     git work tree, an archive, a file, or what `corpus fetch` wrote. Raises `CorpusError` if nothing is found.
@@ -41,6 +46,9 @@ def heldout_files(
     if max_chars is not None and max_chars < 1:
         raise CorpusError(f"A sample of {max_chars} characters holds nothing; ask for 1 or more.")
     found, dropped = read_corpus(paths, suffixes=suffixes, max_project_share=1.0, drop_secrets=False)
+    found = [file for file in found if not projects or file.project in projects]
+    if not found:
+        raise CorpusError(f"There are no files of {', '.join(sorted(projects))}: name projects that are there.")
     files = found if max_chars is None else list(_sampled(found, max_chars))
     return Heldout(tuple(sorted(files, key=name_of)), dropped)
 

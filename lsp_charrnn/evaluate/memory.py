@@ -7,7 +7,6 @@ neither the model nor this measurement has seen. How keystrokes are saved by it 
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,10 @@ from rich import box
 from rich.table import Table
 
 from lsp_charrnn.engine.mixer import Mixer, shipped_mixer
-from lsp_charrnn.errors import OutputError
 from lsp_charrnn.evaluate.bits import FileBits
 from lsp_charrnn.evaluate.compress import measure_compressors
 from lsp_charrnn.evaluate.heldout import heldout_files, take_in_turn
+from lsp_charrnn.evaluate.output import write_whole
 from lsp_charrnn.model.files import find_model, load_model, model_for_language
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.train.corpus import SourceFile
@@ -184,12 +183,4 @@ def _write(mixer: Mixer, out: Path) -> None:
 
     # safetensors writes an array's memory as it lies, so a transposed one must be copied first.
     tensors = {name: np.ascontiguousarray(value) for name, value in vars(mixer).items()}
-    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    try:
-        try:
-            partial.write_bytes(save(tensors))
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {out} ({error.strerror}): choose another place.") from error
+    write_whole(out, save(tensors))

@@ -2,9 +2,9 @@
 
 Given pairs of (predicted probability that the whole suggestion is right, whether it was): reliability by bins, the
 usual scores, and the two corrections that fit best, an exponent and a line on the log-odds. A suggestion's probability
-is a product over its characters, so an exponent on it is one on each of them. Both are fitted on the pairs that they
-are scored on: with so few parameters the difference is small beyond some hundred pairs. Where pairs come from, and what
-is shown at which probability, is left to others.
+is a product over its characters, so an exponent on it is one on each of them. Where the pairs are in two halves, each
+is scored by the corrections that were fitted to the other, which is what a correction is worth on code that it has not
+seen; else on the pairs that they were fitted to. Where pairs come from is left to others (`shown`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich import box
 from rich.table import Table
 
-from lsp_charrnn.errors import OutputError, UserError
+from lsp_charrnn.evaluate.picture import ASIDE, FAINT, OTHERS, OURS, blank, save
 
 BINS = 10
 TEMPERATURES = (0.01, 100.0)  # between them the best one is looked for
@@ -61,7 +61,9 @@ class Reliability:
     """Predicted probabilities against what came true, and the corrections that fit best.
 
     `temperature` is the exponent of `tempered`: above 1 the predictions are overconfident, below 1 too modest.
-    `slope` and `offset` are those of `platt`.
+    `slope` and `offset` are those of `platt`. They are fitted to all pairs. `tempered_scores` and `platt_scores` are
+    those of corrections fitted to the other half of the pairs, with the exponents `temperatures` of either half, if
+    there are any; of the corrections above if there are none.
     """
 
     count: int
@@ -70,6 +72,7 @@ class Reliability:
     bins: tuple[Bin, ...]
     scores: Scores
     temperature: float
+    temperatures: tuple[float, ...]
     tempered_scores: Scores
     slope: float
     offset: float
@@ -81,17 +84,22 @@ class Reliability:
 
     def table(self) -> Table:
         """Return one row a bin, and the scores beneath."""
+        scored = "Corrections are scored on the suggestions that they were fitted to."
+        if self.temperatures:
+            exponents = " and ".join(f"p^{temperature:.3g}" for temperature in self.temperatures)
+            scored = f"Corrections are scored out of sample: on each half by what fits the other ({exponents})."
+        lines = [
+            f"{name}: calibration error {100 * of.calibration_error:.1f} %, Brier {of.brier:.4f}, "
+            f"log loss {of.log_loss:.4f}"
+            for name, of in (
+                ("as predicted", self.scores),
+                (f"p^{self.temperature:.3g}", self.tempered_scores),
+                (f"{self.slope:.3g}·logit(p) {self.offset:+.3g}", self.platt_scores),
+            )
+        ]
         table = Table(
             title=f"Reliability of {self.count:,} suggestions",
-            caption="\n".join(
-                f"{name}: calibration error {100 * s.calibration_error:.1f} %, Brier {s.brier:.4f}, "
-                f"log loss {s.log_loss:.4f}"
-                for name, s in (
-                    ("as predicted", self.scores),
-                    (f"p^{self.temperature:.3g}", self.tempered_scores),
-                    (f"{self.slope:.3g}·logit(p) {self.offset:+.3g}", self.platt_scores),
-                )
-            ),
+            caption="\n".join([*lines, scored]),
             caption_justify="left",
             box=box.SIMPLE_HEAD,
             min_width=84,  # of the caption
@@ -117,25 +125,18 @@ class Reliability:
 
         Raises `UserError` if matplotlib is not installed, `OutputError` if `path` can't be written.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise UserError(
-                "The picture is drawn by matplotlib: pip install matplotlib (the extra `train` has it)."
-            ) from None
-        ours, correction = "#0b6e4f", "#b3541e"
-        figure = Figure(figsize=(5, 5), dpi=120, facecolor="white", layout="constrained")
-        axes = figure.add_subplot(facecolor="white")
-        axes.plot([0, 1], [0, 1], ":", color="#555555", linewidth=0.8, label="believable as it is")
+        figure, axes = blank(5, 5, "How far a suggestion's probability can be believed")
+        axes.title.set_fontsize(11)
+        axes.plot([0, 1], [0, 1], ":", color=ASIDE, linewidth=0.8, label="believable as it is")
         grid = np.linspace(0.0, 1.0, 201)
         curve = tempered(grid, self.temperature)
-        axes.plot(grid, curve, "--", color=correction, linewidth=1, label=f"$p^{{{self.temperature:.2f}}}$")
+        axes.plot(grid, curve, "--", color=OTHERS, linewidth=1, label=f"$p^{{{self.temperature:.2f}}}$")
         axes.errorbar(
             [b.predicted for b in self.bins],
             [b.right for b in self.bins],
             yerr=[b.right_error for b in self.bins],
             fmt="o-",
-            color=ours,
+            color=OURS,
             markersize=4,
             capsize=2,
             label=f"{self.count:,} suggestions, ± standard error",
@@ -145,34 +146,27 @@ class Reliability:
         axes.set_aspect("equal")
         axes.set_xlabel("predicted to be right")
         axes.set_ylabel("were right")
-        axes.set_title("How far a suggestion's probability can be believed", loc="left", fontsize=11)
-        axes.grid(color="#dddddd", linewidth=0.8)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.legend(loc="best", fontsize=8, framealpha=1, edgecolor="#dddddd")
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                figure.savefig(partial, format="png", facecolor="white", metadata={"Software": None})
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write the picture {path} ({error}): name another place.") from error
+        axes.legend(loc="best", fontsize=8, framealpha=1, edgecolor=FAINT)
+        save(figure, path)
 
 
-def reliability(predicted: ArrayLike, right: ArrayLike, *, bins: int = BINS) -> Reliability:
+def reliability(
+    predicted: ArrayLike, right: ArrayLike, *, halves: ArrayLike | None = None, bins: int = BINS
+) -> Reliability:
     """Return how far predicted probabilities (of n suggestions) agree with what was right (of the same n, 0 or 1).
 
-    No probability is taken to be within 1e-6 of 0 or 1, where one surprise would outweigh all else. Raises
-    `ValueError` if there is no pair, or these are not probabilities and as many truths.
+    `halves` says of the same n in which half each is, 0 or 1, so that corrections are scored out of sample. No
+    probability is taken to be within 1e-6 of 0 or 1, where one surprise would outweigh all else. Raises `ValueError` if
+    there is no pair, these are not probabilities and as many truths, or not two halves of them.
     """
     p, truth = _pairs(predicted, right)
     p = _clipped(p)
     temperature = fit_temperature(p, truth)
     slope, offset = fit_platt(p, truth)
+    temperatures: tuple[float, ...] = ()
+    corrected = tempered(p, temperature), platt(p, slope, offset)
+    if halves is not None:
+        temperatures, corrected = _crossed(p, truth, np.asarray(halves))
     return Reliability(
         count=len(p),
         predicted=float(p.mean()),
@@ -180,11 +174,26 @@ def reliability(predicted: ArrayLike, right: ArrayLike, *, bins: int = BINS) -> 
         bins=reliability_bins(p, truth, bins=bins),
         scores=score(p, truth, bins=bins),
         temperature=temperature,
-        tempered_scores=score(tempered(p, temperature), truth, bins=bins),
+        temperatures=temperatures,
+        tempered_scores=score(corrected[0], truth, bins=bins),
         slope=slope,
         offset=offset,
-        platt_scores=score(platt(p, slope, offset), truth, bins=bins),
+        platt_scores=score(corrected[1], truth, bins=bins),
     )
+
+
+def _crossed(p: Floats, truth: Floats, halves: NDArray[Any]) -> tuple[tuple[float, ...], tuple[Floats, Floats]]:
+    """Return the exponents that fit the halves 0 and 1, and the predictions of each by the corrections of the other."""
+    if halves.shape != p.shape or set(halves.tolist()) != {0, 1}:
+        raise ValueError(f"halves {halves.shape} must say 0 or 1 of each of {len(p)} predictions, and both of some")
+    exponents = tuple(fit_temperature(p[halves == half], truth[halves == half]) for half in (0, 1))
+    lines = [fit_platt(p[halves == half], truth[halves == half]) for half in (0, 1)]
+    by_exponent, by_line = np.empty_like(p), np.empty_like(p)
+    for half in (0, 1):
+        these = halves == half
+        by_exponent[these] = tempered(p[these], exponents[1 - half])
+        by_line[these] = platt(p[these], *lines[1 - half])
+    return exponents, (by_exponent, by_line)
 
 
 def reliability_bins(predicted: ArrayLike, right: ArrayLike, *, bins: int = BINS) -> tuple[Bin, ...]:

@@ -2,9 +2,9 @@
 
 The rules, the same for the server and for the baseline:
 
-- A window is a stretch of a file: some line up to the end of the line in which `keys` keys are reached. What
-  stands before it is given. At the `end` of a file nothing follows the cursor; in the `middle`, the file's
-  rest.
+- A window is a stretch of a file: some line up to the end of the line in which `keys` keys are reached, without
+  the line end, which in the middle stands behind the cursor already. What stands before it is given. At the `end`
+  of a file nothing follows the cursor; in the `middle`, the file's rest.
 - Every character is one key, however many bytes it has. The white space that a line begins with costs none,
   with suggestions or without: it arrives together with the line end before it, as an editor's auto-indent
   would have it.
@@ -44,6 +44,7 @@ WINDOWS: Final = 24  # enough for a standard error of 1.5 points; more take minu
 KEYS: Final = 400
 
 _INDENT: Final = re.compile(r"^[ \t]+", re.MULTILINE)
+_BLANK_LINES: Final = re.compile(r"(?:\n[ \t]*)+\Z")
 _WORD: Final = re.compile(r"\w+")
 _BLANKS: Final = re.compile(r"\s+")
 
@@ -142,7 +143,9 @@ def _rank_by_size(file: SourceFile) -> float:
 def window_of(file: SourceFile, keys: int, *, line: int | None = None) -> Window | None:
     """Return the window of `file` that starts at `line`, or None if too little follows.
 
-    Lines count from 1; by default the file's name draws one of those that leave enough to type.
+    Lines count from 1; by default the file's name draws one of those that leave enough to type. Where a line end is
+    the key that reaches `keys`, the window is shorter by it, and by blank lines before it: in the middle there is a
+    line end behind the cursor already, and after another one the author would type in front of the next line.
     """
     text = file.text.decode("utf-8")
     costs = key_costs(text)
@@ -155,10 +158,9 @@ def window_of(file: SourceFile, keys: int, *, line: int | None = None) -> Window
     start = _after_indent(text, starts[line - 1])
     target = costs[start] + keys
     end = next(offset for offset in range(start, len(text) + 1) if costs[offset] >= target)
-    line_end = text.find("\n", end - 1)
-    return Window(
-        file.project, file.path, file.language, text, start, len(text) if line_end < 0 else max(line_end, end)
-    )
+    typed = text[: end - 1] + text[end - 1 :].partition("\n")[0]
+    end = len(_BLANK_LINES.sub("", typed))
+    return Window(file.project, file.path, file.language, text, start, end) if end > start else None
 
 
 async def replay(
@@ -168,8 +170,10 @@ async def replay(
     accept: Accept = "all",
     place: Place = "end",
     progress: Callable[[int], None] | None = None,
+    judged: Callable[[bool], None] | None = None,
 ) -> Replay:
-    """Type `window` with `suggester` by the rules above. `progress` is called with the keys typed so far."""
+    """Type `window` with `suggester` by the rules above. `progress` is called with the keys typed so far; `judged` when
+    a distinct suggestion is first shown, with whether all of it is what the author wrote next."""
     text = window.text if place == "end" else window.text[: window.end]
     costs = key_costs(window.text)
     cursor, keys, shown_count, distinct, taken = window.start, 0, 0, 0, 0
@@ -190,6 +194,8 @@ async def replay(
             shown_count += 1
             if not (shown.startswith(typed) and shown[len(typed) :] == answer):
                 distinct, used = distinct + 1, False
+                if judged is not None:
+                    judged(text.startswith(answer, cursor))
         shown = answer
         if progress is not None:
             progress(keys)

@@ -17,6 +17,7 @@ from lsp_charrnn.config import parse_settings
 from lsp_charrnn.evaluate.alone import MemoriesAlone
 from lsp_charrnn.evaluate.client import ServerSuggester
 from lsp_charrnn.evaluate.heldout import heldout_files
+from lsp_charrnn.evaluate.picture import ASIDE, FAINT, OTHERS, OURS, blank, save
 from lsp_charrnn.evaluate.replay import (
     ACCEPTS,
     KEYS,
@@ -32,11 +33,18 @@ from lsp_charrnn.evaluate.replay import (
 from lsp_charrnn.evaluate.words import DocumentWords
 from lsp_charrnn.model.files import find_model, model_for_language, read_config
 
+ALONE: Final = "LSTM alone"
 # What is compared: which memories the server has.
 _WAYS: Final = {
-    "LSTM alone": {"memory.document": False, "memory.project": False},
+    ALONE: {"memory.document": False, "memory.project": False},
     "LSTM + document": {"memory.document": True, "memory.project": False},
     "LSTM + document + project": {"memory.document": True, "memory.project": True},
+}
+# The suggesters that are compared, and what people call them, ours last.
+COMPARED: Final = {
+    DocumentWords.name: "words of the document",
+    MemoriesAlone.name: MemoriesAlone.name,
+    **{name: name for name in _WAYS},
 }
 
 
@@ -164,6 +172,53 @@ class TypingReport:
                 "/".join(f"{row.latency_ms(p):.1f}" for p in (50, 95, 99)),
             )
         return table
+
+    def picture(self, path: Path) -> None:
+        """Draw what each of `COMPARED` saved, as a PNG at `path`, which appears whole or not at all.
+
+        Raises `KeyError` if these were not compared, `UserError` if matplotlib is not installed, `OutputError` if
+        `path` can't be written.
+        """
+        figure, axes = blank(8, 3.8, "Keystrokes saved in held-out files")
+        ways: tuple[tuple[Accept, str, float], ...] = (
+            ("all", "whole suggestions", 1.0),
+            ("words", "whole suggestions, or their next word", 0.5),
+        )
+        for place, suggester in enumerate(COMPARED):
+            # A word of the document is taken whole or not at all: one bar, in the middle.
+            there = [way for way in ways if suggester != DocumentWords.name or way[0] == "all"]
+            for number, (accept, _, strength) in enumerate(there):
+                row = self.row(suggester, accept)
+                y = place + 0.4 * (number - (len(there) - 1) / 2)
+                saved, error = 100 * row.saved, 100 * row.saved_error
+                known = not math.isnan(error)
+                axes.barh(y, saved, 0.36, color=OURS if suggester in _WAYS else OTHERS, alpha=strength, linewidth=0)
+                if known:
+                    axes.errorbar(saved, y, xerr=error, color="black", linewidth=0.8, capsize=2)
+                text = f"{saved:.1f} ± {error:.1f} %" if known else f"{saved:.1f} %"
+                axes.annotate(
+                    text,
+                    (saved + (error if known else 0), y),
+                    (5, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
+        for _, name, strength in ways:
+            axes.barh(0, 0, color=ASIDE, alpha=strength, label=f"taken: {name}")
+        axes.set_yticks(range(len(COMPARED)), list(COMPARED.values()))
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(0, 100)
+        keys, projects = max(row.keys_without for row in self.rows), {window.project for window in self.windows}
+        axes.set_xlabel(
+            f"% of {keys:,} keys in {len(self.windows)} files of {len(projects)} projects, typing at the {self.place}; "
+            "± standard error",
+            fontsize=9,
+        )
+        axes.legend(loc="upper right", fontsize=8, framealpha=1, edgecolor=FAINT)
+        save(figure, path)
 
 
 async def type_windows(

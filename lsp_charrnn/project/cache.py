@@ -2,43 +2,49 @@ r"""The counted text of a project on disk, so that the next start has it at once
 
 One file a project, named after the project's place, in the user's cache directory: the files' names, sizes and times,
 their text, and its counts, as safetensors. It appears whole or not at all, is mapped into memory instead of read, and
-what doesn't fit (another version, another order, damaged) is no cache: the project is counted anew. It holds the text
-of the project, so nobody but the user may read it.
+what doesn't fit (another version, other contexts, damaged, another user's) is no cache: the project is counted anew. It
+holds the text of the project, so nobody but the user may read it.
 
 What is counted, and when, is `memory`'s.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import mmap
 import os
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 
-from lsp_charrnn.engine.contexts import ORDERS, REACH
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.errors import OutputError
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 KEPT: Final = 16  # projects; of more, those used longest ago are forgotten
 _SUFFIX: Final = ".counts"
 _MAX_HEADER: Final = 64 << 20  # bytes
+_PIECE: Final = 1 << 20  # bytes that are checked at a time
 # What reading a file raises that holds something else than it should.
 _DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-_TYPES: Final = {"keys": ("U64", np.uint64), "counts": ("I32", np.int32), "texts": ("U8", np.uint8)}
+# Largest values first, one array behind the other: so all begin at a multiple of their size.
+_TYPES: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
+    "keys": ("U64", np.dtype("<u8")),
+    "counts": ("I32", np.dtype("<i4")),
+    "texts": ("U8", np.dtype("u1")),
+}
 
 
 @dataclass(frozen=True)
@@ -88,79 +94,170 @@ def caches(directory: Path | None = None) -> Iterator[tuple[Path, str, int]]:
 
 
 def clear(root: Path | None = None, directory: Path | None = None) -> int:
-    """Remove the cache of the project at `root`, or all; return how many there were. Raises `OutputError`."""
+    """Remove the cache of the project at `root`, or all; return of how many projects. Raises `OutputError`."""
     directory = cache_directory() if directory is None else directory
-    found = list(directory.glob(f"*{_SUFFIX}*")) if root is None else [cache_file(root, directory)]
-    removed = 0
-    for path in found:
+    pattern = f"*{_SUFFIX}*" if root is None else f"{cache_file(root, directory).stem}.*"
+    removed = set()
+    for path in list(directory.glob(pattern)):
         try:
             path.unlink()
-            removed += 1
+            removed.add(path.name.split(".")[0])
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise OutputError(f"cannot remove {path}: {error.strerror}. Remove it by hand.") from error
-    return removed
+            raise OutputError(
+                f"cannot remove {path}: {error.strerror}. End the editors that use it, or remove it by hand."
+            ) from error
+    return len(removed)
 
 
 def read(path: Path, root: Path) -> Index | None:
-    """Return what `write` has written for the project at `root`, mapped into memory; None if it is no use."""
-    try:
-        header, start = _header(path)
-        facts = header["__metadata__"]
-        if (facts["version"], facts["orders"], facts["root"]) != (str(VERSION), _orders(), _name(root)):
-            return None
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        arrays = {}
-        for name, (kind, dtype) in _TYPES.items():
+    """Return what `write` has written for the project at `root`, mapped into memory; None if it is no use.
+
+    All of it is checked, which takes some hundredths of a second for a project of five megabytes.
+    """
+    for place in _versions(path):
+        try:
+            index = _read(place, root)
+        except FileNotFoundError:
+            continue
+        except (OSError, *_DAMAGED) as error:
+            logger.warning("the cache %s cannot be used, and is made anew: %s", place, error)
+            continue
+        if index is not None:
+            with suppress(OSError):
+                os.utime(place)  # when it was used last
+            return index
+    return None
+
+
+def _read(path: Path, root: Path) -> Index | None:
+    """Return what is in the file at `path`; None if it is another's. Raises `OSError` and `_DAMAGED`."""
+    header, start = _header(path)
+    facts = header["__metadata__"]
+    if [facts.get(name) for name in ("version", "contexts", "root")] != [str(VERSION), _contexts(), _name(root)]:
+        return None
+    with path.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+            raise ValueError("it is another user's")
+        places = {}
+        for name, (kind, _) in _TYPES.items():
             about = header[name]
             low, high = about["data_offsets"]
-            if about["dtype"] != kind or not 0 <= low <= high <= len(mapped) - start:
-                return None
-            array = np.frombuffer(mapped, dtype=np.uint8, offset=start + low, count=high - low).view(dtype)
-            arrays[name] = array
-        if len(arrays["keys"]) != len(arrays["counts"]):
-            return None
-        texts = arrays["texts"]
-        files = {path: Entry(*map(int, numbers)) for path, numbers in json.loads(facts["files"]).items()}
-        if any(not 0 <= entry.start <= entry.end <= len(texts) for entry in files.values()):
-            return None
-        with suppress(OSError):
-            os.utime(path)  # when it was used last
-        return Index(files, texts, Counts(arrays["keys"], arrays["counts"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, *_DAMAGED) as error:
-        logger.warning("the cache %s cannot be used, and is made anew: %s", path, error)
-        return None
+            if about["dtype"] != kind or not 0 <= low <= high <= status.st_size - start:
+                raise ValueError("its header is damaged")
+            places[name] = start + low, start + high
+        # Read, not by way of the mapping: pages that were only checked would count as this process's memory.
+        if _checked(file, places, facts["files"]) != int(facts["sum"]):
+            raise ValueError("its sum is wrong")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    arrays = {}
+    for name, (low, high) in places.items():
+        array = np.frombuffer(mapped, dtype=np.uint8, offset=low if high > low else 0, count=high - low)
+        arrays[name] = array.view(_TYPES[name][1])
+    if len(arrays["keys"]) != len(arrays["counts"]):
+        raise ValueError("it has not one number for each key")
+    texts = arrays["texts"]
+    files = {path: Entry(*map(int, numbers)) for path, numbers in json.loads(facts["files"]).items()}
+    if any(not 0 <= entry.start <= entry.end <= len(texts) for entry in files.values()):
+        raise ValueError("a file's text is not in it")
+    return Index(files, texts, Counts(arrays["keys"], arrays["counts"]))
+
+
+def _checked(file: BinaryIO, places: Mapping[str, tuple[int, int]], files: str) -> int:
+    """Return the sum of all that counts in a cache. Raises `ValueError` where keys or counts cannot be any."""
+    found = zlib.crc32(files.encode("ascii"))
+    buffer = memoryview(bytearray(_PIECE))
+    for name, (low, high) in places.items():
+        file.seek(low)
+        last = None
+        while low < high:
+            piece = buffer[: min(high - low, _PIECE)]
+            if file.readinto(piece) != len(piece):  # type: ignore[attr-defined]  # it is unbuffered, so it can
+                raise ValueError("it ends too early")
+            low += len(piece)
+            found = zlib.crc32(piece, found)
+            values = np.frombuffer(piece, dtype=_TYPES[name][1])
+            if name == "keys":
+                if not (values[1:] > values[:-1]).all() or (last is not None and values[0] <= last):
+                    raise ValueError("its keys are not in order")
+                last = values[-1].copy()
+            elif name == "counts" and values.min() <= 0:
+                raise ValueError("it has a count below 1")
+    return found
 
 
 def write(path: Path, root: Path, index: Index) -> None:
     """Write `index`, and forget the projects used longest ago. Raises `OutputError`; what was there stays then."""
-    from safetensors.numpy import save_file
-
-    facts = {
-        "version": str(VERSION),
-        "orders": _orders(),
-        "root": _name(root),
-        "files": json.dumps({path: astuple(entry) for path, entry in index.files.items()}),
-    }
     tensors = {"keys": index.counts.keys, "counts": index.counts.counts, "texts": index.texts}
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+    arrays = {name: np.ascontiguousarray(tensors[name], dtype=dtype) for name, (_, dtype) in _TYPES.items()}
+    files = json.dumps({path: astuple(entry) for path, entry in index.files.items()})
+    found = zlib.crc32(files.encode("ascii"))
+    header: dict[str, Any] = {}
+    end = 0
+    for name, array in arrays.items():
+        found = zlib.crc32(array.data, found)
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": _TYPES[name][0], "shape": [len(array)], "data_offsets": [start, end]}
+    header["__metadata__"] = {
+        "version": str(VERSION),
+        "contexts": _contexts(),
+        "root": _name(root),
+        "sum": str(found),
+        "files": files,
+    }
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            save_file({name: np.ascontiguousarray(tensors[name]) for name in _TYPES}, partial, facts)
-            partial.chmod(0o600)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
+        _make_private(path.parent)
+        _put(path, header, arrays)
+    except OSError as error:
         raise OutputError(f"cannot write the project's cache {path} ({error}): free or allow that folder.") from error
     for old in _oldest_first(path.parent)[:-KEPT]:
         with suppress(OSError):
             old.unlink()
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A folder that the user has named may hold other things, and be meant for others: its files alone are private.
+    if os.name == "posix" and directory == cache_directory():
+        with suppress(OSError):
+            directory.chmod(0o700)
+
+
+def _put(path: Path, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Let the file be at `path`, whole and for nobody else; or beside it, where what is there cannot be replaced."""
+    token = secrets.token_hex(4)
+    partial = path.with_name(f"{path.name}.{token}.partial")
+    raw = json.dumps(header).encode("ascii")
+    raw += b" " * (-len(raw) % 8)
+    try:
+        # Not by safetensors: from its first byte on it must be the user's alone.
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(len(raw).to_bytes(8, "little") + raw)
+            for array in arrays.values():
+                file.write(array.data)
+        try:
+            partial.replace(path)
+        except PermissionError:  # Windows replaces no file that somebody has mapped: this process, maybe
+            path = path.with_name(f"{path.stem}.{token}{_SUFFIX}")
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    for old in _versions(path.with_name(path.name.split(".")[0] + _SUFFIX)):
+        if old != path:
+            with suppress(OSError):  # mapped still: the next writing tries again
+                old.unlink()
+
+
+def _versions(path: Path) -> list[Path]:
+    """Return the cache at `path` and those written while it could not be replaced, the newest first."""
+    found = []
+    for place in (path, *path.parent.glob(f"{path.stem}.*{_SUFFIX}")):
+        with suppress(OSError):
+            found.append((place.stat().st_mtime_ns, place))
+    return [place for _, place in sorted(found, reverse=True)]
 
 
 def _oldest_first(directory: Path) -> list[Path]:
@@ -184,8 +281,11 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _orders() -> str:
-    return " ".join(map(str, (*ORDERS, REACH)))
+@functools.cache
+def _contexts() -> str:
+    """Return what tells which contexts are counted and how their keys are made: the keys of some text."""
+    some = bytes(range(256)) + b"one two\n\nthree four = five(six, seven)" * 9
+    return f"{zlib.crc32(Counts.of_texts([some]).keys.data):x}"
 
 
 def _name(root: Path) -> str:

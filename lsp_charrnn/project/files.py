@@ -148,13 +148,13 @@ def project_files(root: Path, *, near: Sequence[str] = (), cap: int = DEFAULT_CA
     ranked = sorted(found, key=lambda file: (_rank(file.path), distance.to(file.path), -file.mtime_ns, file.path))
     files = []
     room = cap
-    for index, file in enumerate(ranked):
+    for file in ranked:
+        if file.size > room:  # a smaller one may fit
+            left_out[OVER_CAP] += 1
+            continue
         if is_secret(f"{top}/{file.path}"):  # asked last: of all questions it takes longest
             left_out[SECRET] += 1
             continue
-        if file.size > room:
-            left_out[OVER_CAP] += len(ranked) - index
-            break
         room -= file.size
         files.append(file)
     return ProjectFiles(tuple(files), dict(left_out))

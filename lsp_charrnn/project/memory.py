@@ -5,23 +5,25 @@ have changed since are counted beside it, their old text with the opposite sign,
 is counted anew. What `tables` returns leaves out the document that is open: its text, as it is at this moment, is the
 document memory's, and what it was when it was saved is nothing to suggest.
 
-`refresh`, `changed`, `follow` and `release` read files and take up to some seconds: they belong to one thread in the
-background. `tables` takes no time, and may come from any thread. Which files there are is `files`' business, threads
-and the protocol are the server's.
+`refresh` and `changed` read files and take up to some seconds: they belong to one thread in the background. `follow`
+and `release` count one file, and may come from another: who opens a document needn't wait until a project has been
+counted. `tables` takes no time, and may come from any thread. Which files there are is `files`' business, threads and
+the protocol are the server's.
 """
 
 from __future__ import annotations
 
 import logging
 import stat
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from lsp_charrnn.engine.memory import EMPTY, Counts
+from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.errors import OutputError
 from lsp_charrnn.project.cache import Entry, Index, read, write
 from lsp_charrnn.project.files import ProjectFile, ProjectFilter, project_files, read_text
@@ -47,12 +49,12 @@ def never() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """What is known of a project at one moment. The open documents' tables are added one by one."""
+    """What is known of a project at one moment. The open documents' tables are added and removed one by one."""
 
     index: Index
     changed: Mapping[str, tuple[ProjectFile, bytes] | None]  # since the index was made; None: gone
     delta: Counts  # of these
-    without: dict[str, Counts] = field(default_factory=dict)  # the same, less the text of one open document
+    own: dict[str, Counts] = field(default_factory=dict)  # the text of an open document, with the opposite sign
 
     def text(self, path: str) -> bytes | None:
         """Return the text of a file as it was when it was read last."""
@@ -71,13 +73,17 @@ class _State:
 
 
 class ProjectMemory:
-    """The memory of the project at `root`; `cache` is the file that keeps it, if any."""
+    """The memory of the project at `root`; `cache` is the file that keeps it, if any.
+
+    `cap` may be set anew: the next `refresh` goes by it.
+    """
 
     def __init__(self, root: Path, *, cache: Path | None = None, cap: int = CAP) -> None:
         self.root = root
+        self.cap = cap  # bytes of text
         self._cache = cache
-        self._cap = cap
         self._filter = ProjectFilter(root)
+        self._lock = threading.Lock()  # held for notes only: which state holds, and what is open in it
         self._state: _State | None = None
         self._open: dict[str, int] = {}  # paths of documents that are open, and how often
 
@@ -109,23 +115,30 @@ class ProjectMemory:
         state = self._state
         if state is None:
             return ()
-        delta = state.without.get(path)
-        if delta is None:
-            if state.text(path) is not None:
-                return ()  # its own text is still among them
-            delta = state.delta
-        return state.index.counts, delta
+        own = state.own.get(path)
+        if own is not None:
+            return state.index.counts, state.delta, own
+        if state.text(path) is not None:
+            return ()  # its own text is still among them
+        return state.index.counts, state.delta
 
     def refresh(
         self, *, near: Sequence[str] = (), cancelled: Callable[[], bool] = never, progress: Progress = silent
     ) -> None:
-        """Look which files there are, and count those that are new or have changed. Cancelled, it changes nothing."""
+        """Look which files there are, and count those that are new or have changed.
+
+        What the cache has is used as it is, before the files are looked at. Cancelled, it changes nothing else.
+        """
+        if cancelled():
+            return
+        if self._state is None and self._cache is not None:
+            kept = read(self._cache, self.root)
+            if kept is not None:
+                self._use(kept, {})
         progress("listing files", 0.0)
-        files = project_files(self.root, near=near, cap=self._cap).files
+        files = project_files(self.root, near=near, cap=self.cap).files
+        self._filter = ProjectFilter(self.root)  # the user's settings may be others by now, or the project a work tree
         state = self._state
-        if state is None and self._cache is not None:
-            index = read(self._cache, self.root)
-            state = None if index is None else _State(index, {}, EMPTY)
         if state is not None:
             there = {file.path for file in files}
             changed = dict(state.changed)
@@ -139,7 +152,8 @@ class ProjectMemory:
                     text = read_text(self.root, file)
                     changed[file.path] = None if text is None else (file, text)
             if self._is_little(state.index, changed):
-                self._use(state.index, changed)
+                if changed != state.changed:
+                    self._use(state.index, changed)
                 return
         index = self._counted(files, state, cancelled, progress)
         if index is None:
@@ -150,6 +164,8 @@ class ProjectMemory:
                 write(self._cache, self.root, index)
             except OutputError as error:
                 logger.warning("%s", error)
+            else:
+                self._use_kept(self._cache)
 
     def changed(self, paths: Iterable[Path | str]) -> bool:
         """Read the files at `paths` again, which may be new, or gone; say whether it is time for `refresh`."""
@@ -157,9 +173,9 @@ class ProjectMemory:
         if state is None:
             return False
         changed = dict(state.changed)
-        folders = False
+        others = False  # that nobody may tell of
         for path in paths:
-            folders = folders or self._is_folder(path)
+            others = others or self._is_folder(path) or self._has_rules(path)
             file = self._filter.look(path) or self._still_there(path, state)
             if file is None:
                 for name in self._gone(path, state):
@@ -169,21 +185,28 @@ class ProjectMemory:
                 changed[file.path] = None if text is None else (file, text)
         if changed != state.changed:
             self._use(state.index, changed)
-        return folders or not self._is_little(state.index, changed)
+        return others or not self._is_little(state.index, changed)
 
     def follow(self, path: str) -> None:
         """Leave the text of the document at `path` out from now on: it is open."""
-        self._open[path] = self._open.get(path, 0) + 1
-        if self._state is not None:
-            self._leave_out(self._state, path)
+        with self._lock:
+            self._open[path] = self._open.get(path, 0) + 1
+            state = self._state  # one that comes later takes care of it
+        if state is None or path in state.own or (text := state.text(path)) is None:
+            return
+        own = _negative(text)
+        with self._lock:
+            if path in self._open:  # else it has been closed meanwhile
+                state.own[path] = own
 
     def release(self, path: str) -> None:
         """The document at `path` has been closed."""
-        left = self._open.pop(path, 1) - 1
-        if left:
-            self._open[path] = left
-        elif self._state is not None:
-            self._state.without.pop(path, None)
+        with self._lock:
+            left = self._open.pop(path, 1) - 1
+            if left:
+                self._open[path] = left
+            elif self._state is not None:
+                self._state.own.pop(path, None)
 
     def _still_there(self, path: Path | str, state: _State) -> ProjectFile | None:
         """Return a known file as it is now: git may track it although it is ignored, which only listing tells."""
@@ -202,6 +225,11 @@ class ProjectMemory:
         if name is None or not (NEVER_ENTERED | {".git"}).isdisjoint(name.split("/")):
             return False
         return (self.root / name).is_dir() and not (self.root / name).is_symlink()
+
+    def _has_rules(self, path: Path | str) -> bool:
+        """Say whether the file at `path` says what git ignores, and so which other files are to be read."""
+        name = self._filter.relative(path)
+        return name is not None and (name == ".git/info/exclude" or name.rpartition("/")[2] == ".gitignore")
 
     def _gone(self, path: Path | str, state: _State) -> list[str]:
         """Return the names of what was at `path`: a file, or all files of a directory, unless that is still there."""
@@ -225,16 +253,30 @@ class ProjectMemory:
         """Take on what is known now."""
         new = Counts.of_texts(found[1] for found in changed.values() if found is not None)
         old = Counts.of_texts(text for path in changed if (text := index.text(path)) is not None)
-        state = _State(index, changed, Counts.sum([(new, 1), (old, -1)]))
-        for path in self._open:
-            self._leave_out(state, path)
-        self._state = state
+        before, state = self._state, _State(index, changed, Counts.sum([(new, 1), (old, -1)]))
+        while True:
+            with self._lock:
+                opened = set(self._open)
+                texts = {path: text for path in opened - state.own.keys() if (text := state.text(path)) is not None}
+                if not texts:
+                    for path in state.own.keys() - opened:  # closed meanwhile
+                        del state.own[path]
+                    self._state = state
+                    return
+            for path, text in texts.items():
+                own = None if before is None else before.own.get(path)
+                if own is None or before is None or before.text(path) != text:
+                    own = _negative(text)
+                state.own[path] = own
 
-    @staticmethod
-    def _leave_out(state: _State, path: str) -> None:
-        text = state.text(path)
-        if text is not None and path not in state.without:
-            state.without[path] = Counts.sum([(state.delta, 1), (Counts.of_texts([text]), -1)])
+    def _use_kept(self, cache: Path) -> None:
+        """Use what has just been written instead of what was counted: it is mapped, so its memory can be had back."""
+        kept = read(cache, self.root)
+        with self._lock:
+            state = self._state
+            # Else another process has written meanwhile.
+            if state is not None and kept is not None and kept.files == state.index.files:
+                self._state = replace(state, index=kept)
 
     def _counted(
         self, files: Sequence[ProjectFile], state: _State | None, cancelled: Callable[[], bool], progress: Progress
@@ -259,3 +301,7 @@ class ProjectMemory:
         if cancelled():
             return None
         return Index(entries, np.frombuffer(b"".join(texts), dtype=np.uint8), counts)
+
+
+def _negative(text: bytes) -> Counts:
+    return Counts.sum([(Counts.of_texts([text]), -1)])

@@ -37,7 +37,7 @@ from lsp_charrnn.server import commands, fallback, inline
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
 from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
-from lsp_charrnn.server.projects import Projects, Workspace
+from lsp_charrnn.server.projects import Beside, Projects, Workspace, repository_around
 from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
 from lsp_charrnn.server.scope import Scope
 from lsp_charrnn.server.settings import SECTION, read_settings
@@ -123,6 +123,7 @@ class Server(LanguageServer):
         self._told: set[str] = set()
         self._untold: list[tuple[str, types.MessageType]] = []  # until the client is ready for messages
         self._ready = False
+        self._root: str | None = None  # a client's only folder, where it knows no more than one
         self._pulls = self._registers = self._watches = False
         self.is_neovim = False
         self._offer()
@@ -141,6 +142,7 @@ class Server(LanguageServer):
         feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION, Server._configuration_changed)
         feature(types.TEXT_DOCUMENT_DID_SAVE, Server._saved, types.SaveOptions(include_text=False))
         feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES, Server._files_changed)
+        feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS, Server._folders_changed)
         everything = types.FileOperationRegistrationOptions(
             [types.FileOperationFilter(types.FileOperationPattern("**/*"), scheme="file")]
         )
@@ -166,6 +168,7 @@ class Server(LanguageServer):
         self.client_markup = tuple(get_capability(client, f"{item}.documentation_format") or ())
         modes = get_capability(client, f"{item}.insert_text_mode_support.value_set") or ()
         self.client_takes_as_is = types.InsertTextMode.AsIs in modes
+        self._root = None if params.workspace_folders else self.workspace.root_uri
         self._pulls = bool(get_capability(client, "workspace.configuration"))
         self._registers = bool(get_capability(client, "workspace.did_change_configuration.dynamic_registration"))
         self._watches = bool(get_capability(client, "workspace.did_change_watched_files.dynamic_registration"))
@@ -234,7 +237,7 @@ class Server(LanguageServer):
     def did_open(self, params: types.DidOpenTextDocumentParams) -> None:
         """Keep the text, and begin to load the model and to read."""
         item = params.text_document
-        roots = self._roots()
+        roots = self._roots(item.uri)
         secret = is_secret(uri_path(item.uri))
         self._leave(item.uri)
         # A model that could not be had may be there by now.
@@ -243,8 +246,11 @@ class Server(LanguageServer):
             self._resolved.pop(key, None)
         self._follow(self.documents.open(item, relative_path(item.uri, roots), secret=secret))
 
-    def _roots(self) -> list[str]:
-        return list(self.workspace.folders) or ([self.workspace.root_uri] if self.workspace.root_uri else [])
+    def _roots(self, uri: str) -> list[str]:
+        """Return the folders (URIs) that the client has open; if it has none, that of the project of a document."""
+        folders = [folder.uri for folder in self.workspace.folders.values()]  # pygls's keys are decoded
+        found = self._root if folders or self._root else repository_around(uri)
+        return folders or ([found] if found else [])
 
     def did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         """Change the text; whatever was being computed for the text before is given up. Raises if it isn't open."""
@@ -276,6 +282,16 @@ class Server(LanguageServer):
     async def _files_renamed(self, params: types.RenameFilesParams) -> None:
         if self.projects is not None:
             self.projects.changed(uri for file in params.files for uri in (file.old_uri, file.new_uri))
+
+    async def _folders_changed(self, _: types.DidChangeWorkspaceFoldersParams) -> None:
+        for document in self.documents:
+            path = relative_path(document.uri, self._roots(document.uri))
+            if path != document.path:  # which the model reads first of all
+                self._leave(document.uri)
+                document = self.documents.move(document.uri, path)
+            self._follow(document)
+        if self.projects is not None:
+            self.projects.leave_unused()
 
     def why_off(self, document: OpenDocument) -> str | None:
         """Return why a document is not completed, or None if it is."""
@@ -312,17 +328,22 @@ class Server(LanguageServer):
         if self.why_off(document) is not None:
             self._leave(document.uri)
             return
+        before = None if self.projects is None else self.projects.project_of(document.uri)
+        project = self._project_of(document)
         if document.uri not in self._live:
-            project = None
-            if self.projects is not None and self.settings.memory_project:
-                project = self.projects.project_of(document.uri, self._roots(), self.settings.memory_project_megabytes)
             self._session.open(
                 document.uri, document.text, path=document.path, language=document.language, project=project
             )
-            if self.projects is not None and project is not None:
-                self.projects.follow(document.uri, project, document.path)
             self._live.add(document.uri)
+        elif project != before:
+            self._session.use_project(document.uri, project)
         self._read_ahead(document.uri)
+
+    def _project_of(self, document: OpenDocument) -> Beside | None:
+        """Return the project of a document that is completed, as the settings and the folders are now."""
+        if self.projects is None or not self.settings.memory_project:
+            return None
+        return self.projects.follow(document.uri, self._roots(document.uri), self.settings.memory_project_megabytes)
 
     def _leave(self, uri: str) -> None:
         if uri in self._live:
@@ -488,6 +509,8 @@ class Server(LanguageServer):
             self._session.configure(settings)
             for document in self.documents:
                 self._follow(document)
+            if self.projects is not None and not settings.memory_project:
+                self.projects.forget()
         problems = problems + scope.problems
         for problem in problems:
             if problem not in self._problems:

@@ -76,6 +76,11 @@ class Documents:
         self._open[uri] = document
         return document, edits
 
+    def move(self, uri: str, path: str) -> OpenDocument:
+        """Take note that a document's path is another, since the workspace is; return it. Raises as `get` does."""
+        document = self._open[uri] = replace(self.get(uri), path=path)
+        return document
+
     def close(self, uri: str) -> OpenDocument | None:
         """Forget a document; return what it was, or None if it wasn't open."""
         return self._open.pop(uri, None)

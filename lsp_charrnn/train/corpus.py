@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -397,12 +398,21 @@ def _ignore_rules(directory: Path) -> list[_Rules]:
 
 
 def _ignore_rules_above(directory: Path) -> list[_Rules]:
-    """Return the rules of the git work tree that `directory` lies in, from its root down, without its own."""
+    """Return the rules of the git work tree that `directory` lies in, from its root down, without its own.
+
+    There are none where they ignore the directory itself: who names it wants what is in it.
+    """
     if (directory / ".git").exists():
         return []
-    for depth, parent in enumerate(directory.parents):
-        if (parent / ".git").exists():
-            return [rule for above in reversed(directory.parents[: depth + 1]) for rule in _ignore_rules(above)]
+    for depth, root in enumerate(directory.parents):
+        if (root / ".git").exists():
+            way = [*reversed(directory.parents[: depth + 1]), directory]
+            rules: list[_Rules] = []
+            for parent, child in pairwise(way):
+                rules += _ignore_rules(parent)
+                if _is_ignored(child, rules, directory=True):
+                    return []
+            return rules
     return []
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from lsp_charrnn.engine.contexts import SYMBOL, Keys, keys_of_text, surroundings_in
+from lsp_charrnn.engine.contexts import KINDS, SYMBOL, Keys, keys_of_text, surroundings_in
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.engine.mixer import (
     EXPERTS,
@@ -154,9 +154,9 @@ def _forgotten(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return what the gate sees, and which experts there are, without the document's memory, or the project's."""
     seen, experts = seen.copy(), experts.copy()
-    # [places, OF_CONTEXT, memories, orders]; a context that was never seen has zeros throughout.
-    of_contexts = seen[:, OF_MODEL:].reshape(len(seen), OF_CONTEXT, MEMORIES, -1)
-    of_memories = experts[:, 1:].reshape(len(seen), MEMORIES, -1)
+    # A context that was never seen has zeros throughout.
+    of_contexts = seen[:, OF_MODEL:].reshape(len(seen), OF_CONTEXT, MEMORIES, KINDS)
+    of_memories = experts[:, 1:].reshape(len(seen), MEMORIES, KINDS)
     for memory, kept in enumerate((document, project)):
         if not kept:
             of_contexts[:, :, memory] = 0

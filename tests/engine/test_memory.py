@@ -140,7 +140,7 @@ def test_nothing_counts_nothing() -> None:
 
 def found_in(tables: Sequence[Counts], contexts: Sequence[int]) -> list[dict[int, int]]:
     """What has followed each context, once it is seen that it stands in order."""
-    found = look_up(tables, np.array(contexts, dtype=np.uint64))
+    found = look_up([tables], np.array(contexts, dtype=np.uint64))
     assert found.contexts == len(contexts)
     assert len(found.rows) == len(found.symbols) == len(found.counts)
     places = list(zip(found.rows.tolist(), found.symbols.tolist(), strict=True))
@@ -170,6 +170,28 @@ def test_what_is_found_is_what_the_tables_hold_together(
     asked = data.draw(st.permutations(asked[:60])) + asked[-20:]  # in any order, and some twice
     for context, followed in zip(asked, found_in(tables, asked), strict=True):
         assert followed == {key & 0xFF: number for key, number in expected.items() if key & ~0xFF == context}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(st.tuples(texts, st.booleans()), max_size=3), max_size=3), texts)
+def test_memories_are_looked_up_beside_each_other(parts: list[list[tuple[str, bool]]], asked: str) -> None:
+    """What the second holds comes behind what the first does, and nothing is added across them."""
+    memories = []
+    for memory in parts:
+        tables = [Counts.of_texts([read(text) for text, _ in memory])]
+        memories.append(
+            [*tables, *(Counts.sum([(Counts.of_texts([read(text)]), -1)]) for text, gone in memory if gone)]
+        )
+    contexts = keys_of_text(read(asked + "".join(text for memory in parts for text, _ in memory)) + b"?")[
+        :, -40:
+    ].ravel()
+    found = look_up(memories, contexts)
+    assert found.contexts == len(contexts)
+    separately = [look_up([tables], contexts) for tables in memories]
+    rows = [one.rows + index * len(contexts) for index, one in enumerate(separately)]
+    assert found.rows.tolist() == [row for one in rows for row in one.tolist()]
+    assert found.symbols.tolist() == [symbol for one in separately for symbol in one.symbols.tolist()]
+    assert found.counts.tolist() == [number for one in separately for number in one.counts.tolist()]
 
 
 def test_where_there_is_nothing_nothing_is_found() -> None:
@@ -541,6 +563,37 @@ def test_what_will_have_been_inserted_is_counted_as_if_it_were(
     end = cursor + len(inserted.encode())
     assert summed(counts.at(document, cursor, inserted.encode())) == expected_at(after, [end], 0, after.size)[0]
     assert summed(counts.at(document, cursor)) == expected_at(document, [cursor], 0, document.size)[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "inserted"),
+    [
+        ("a = 1\r", "\nb", "x"),  # within a line end, which is two then
+        ("a = 1\r", "\nb", "x\r"),
+        ("a = 1\r", "b", "\nfoo"),  # what makes one of a \r that stood alone
+        ("a = 1", "\nb", "foo\r"),
+        ("a = 1", "\n", "\r"),
+        ("\r", "\n", "\r\n"),
+        ("", "\n", "\r"),
+        ("\r\n" * 120 + "\r", "\r\n" * 120, "\n"),
+        ("\r\n" * 120 + "\r", "\n" + "\r\n" * 120, "😀" * 30),
+        ("", "", "a\r"),
+        ("a", "", "b"),
+    ],
+    ids=range(11),
+)
+@pytest.mark.parametrize("radius", [ALL, 150])
+def test_what_will_have_been_inserted_into_line_ends_is_counted_as_if_it_were(
+    before: str, behind: str, inserted: str, radius: int
+) -> None:
+    """Cursors that stand within one are no client's, but what is counted is exact or not there."""
+    cursor, new = len(before.encode()), inserted.encode()
+    document = Document.from_text(before + behind)
+    base, counts = DocumentCounts.build(document, cursor, radius), DocumentCounts()
+    counts.install(base, [])
+    after = document.replace(Edit(cursor, cursor, new))
+    [expected] = expected_at(after, [cursor + len(new)], base.start, base.end + len(new))
+    assert summed(counts.at(document, cursor, new)) == expected
 
 
 def test_typing_a_text_counts_it() -> None:

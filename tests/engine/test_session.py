@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted_model import CountingModel, ScriptedModel, learned, random_weights, turns_true_after
+from scripted_model import CountingModel, ScriptedModel, by_text, learned, random_weights, turns_true_after
 
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine import session as session_module
@@ -298,6 +298,40 @@ def test_several_begin_with_the_one() -> None:
     shown = texts(several)
     user.type(shown[0][:1])
     assert texts(user.ask(count=5)) == [text[1:] for text in shown if text[0] == shown[0][0]]
+
+
+def opened(model: Model, text: str, language: str, options: Settings = SETTINGS) -> tuple[Session, int]:
+    """A document with the cursor at `|`, in a session with no memories, so that the model alone is asked."""
+    session = Session(lambda _: model, replace(options, memory_document=False))
+    before, _, after = text.partition("|")
+    session.open(URI, Document.from_text(before + after), path="a", language=language)
+    return session, len(before.encode())
+
+
+def test_what_the_language_does_not_allow_is_cut() -> None:
+    model = learned("if x:\n    y = 1\n        z = 2\n")
+    shown = {}
+    for language in ("python", "no-such-language"):
+        session, cursor = opened(model, "if x:\n    y |", language)
+        shown[language] = session.complete(URI, cursor, count=5).completions[0].text
+    assert shown == {"python": "= 1", "no-such-language": "= 1\n        z = 2"}
+
+
+def test_what_leads_into_the_text_behind_the_cursor_comes_first() -> None:
+    # `sum(a` is the likelier by a little, and leaves a bracket open that nothing closes.
+    script = {"print(": {"s": 0.52, "t": 0.48}, "print(s": {"u": 1.0}, "print(su": {"m": 1.0}, "print(sum": {"(": 1.0}}
+    script |= {"print(sum(": {"a": 1.0}, "print(t": {"o": 1.0}, "print(to": {"t": 1.0}, "print(tot": {"a": 1.0}}
+    script |= {"print(tota": {"l": 1.0}, "print(total": {")": 1.0}, "print(sum(a": {"\n": 1.0}}
+    model = ScriptedModel(by_text(script, {"\n": 1.0}))
+    session, cursor = opened(model, "print(|)\n", "python")
+    (best, other, *_) = session.complete(URI, cursor, count=5).completions
+    assert (best.text, other.text) == ("total", "sum(a")
+    assert best.probability == pytest.approx(0.48, rel=1e-3)
+    assert other.probability == pytest.approx(0.8 * 0.52, rel=1e-3)
+    # Where nothing follows, nothing speaks against it.
+    session, cursor = opened(model, "print(|", "python")
+    likely = {c.text: c.probability for c in session.complete(URI, cursor, count=5).completions}
+    assert likely["sum(a"] == pytest.approx(0.52, rel=1e-3)
 
 
 def test_the_likeliest_to_help_comes_first_after_the_filters_too() -> None:

@@ -51,3 +51,19 @@ def test_projects_come_in_turn(project):
 def test_an_empty_sample_is_refused(project):
     with pytest.raises(CorpusError, match="1 or more"):
         heldout_files([project], max_chars=0)
+
+
+def test_single_projects_of_what_was_fetched_are_found_where_git_ignores_it(project):
+    """As in this repository, which keeps `heldout/` out of git; a directory in it is what git ignores, and no more."""
+    tree = project.parent
+    (tree / ".git").mkdir()
+    (tree / ".gitignore").write_text("/heldout/\n")
+    for name in ("one", "two", "three"):
+        (tree / "heldout" / name).mkdir(parents=True)
+        (tree / "heldout" / name / "a.py").write_text(f"{name} = 1\n")
+    (tree / "heldout" / ".lsp-charrnn-corpus.json").write_text('{"projects": {"one": {}, "two": {}, "three": {}}}')
+    chosen = heldout_files([tree / "heldout"], projects=("two", "one"))
+    assert [name_of(file) for file in chosen.files] == ["one/a.py", "two/a.py"]
+    assert len(heldout_files([tree / "heldout"]).files) == 3
+    with pytest.raises(CorpusError, match=r"no files of four\b"):
+        heldout_files([tree / "heldout"], projects=("four",))

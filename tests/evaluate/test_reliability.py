@@ -113,6 +113,37 @@ def test_platt_of_two_groups_by_hand():
     assert platt([0.8, 0.3], slope, offset) == pytest.approx([0.6, 0.2], abs=1e-6)
 
 
+def test_halves_are_scored_by_what_fits_the_other():
+    """Three of four are right in one half and one of four in the other, and all say 1/2."""
+    predicted, right = groups((0.5, 75, 100), (0.5, 25, 100))
+    found = reliability(predicted, right, halves=[0] * 100 + [1] * 100)
+    assert found.temperature == pytest.approx(1.0)
+    assert found.temperatures == pytest.approx((-math.log2(0.75), 2.0), abs=1e-6)
+    assert found.scores.log_loss == pytest.approx(math.log(2))
+    # The one half is said to be right with 1/4, the other with 3/4.
+    assert found.tempered_scores.log_loss == pytest.approx(-0.75 * math.log(0.25) - 0.25 * math.log(0.75))
+    assert found.platt_scores.log_loss == pytest.approx(found.tempered_scores.log_loss)
+    assert found.tempered_scores.calibration_error == pytest.approx(0.5)
+    assert "out of sample: on each half by what fits the other (p^0.415 and p^2)" in found.table().caption
+    alike = reliability(predicted, right)
+    assert (alike.temperature, alike.temperatures) == (found.temperature, ())
+    assert "that they were fitted to" in alike.table().caption
+
+
+def test_a_correction_that_holds_helps_out_of_sample_too():
+    predicted, right = sample(lambda p: p ** (1 / 1.7))
+    found = reliability(predicted, right, halves=np.arange(COUNT) % 2)
+    assert found.temperatures == pytest.approx((1.7, 1.7), rel=0.05)
+    assert found.tempered_scores.calibration_error < 0.02 < found.scores.calibration_error
+    assert found.tempered_scores.log_loss < found.scores.log_loss
+
+
+@pytest.mark.parametrize("halves", [[0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 2]])
+def test_what_are_no_halves_is_refused(halves):
+    with pytest.raises(ValueError, match="0 or 1 of each of 3"):
+        reliability([0.2, 0.5, 0.9], [0, 1, 1], halves=halves)
+
+
 def test_no_other_correction_fits_better():
     predicted, right = sample(lambda p: platt(p, 1.5, 0.4) ** 0.7, count=500)
     found = reliability(predicted, right)

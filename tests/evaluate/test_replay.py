@@ -63,6 +63,15 @@ def test_a_wrong_suggestion_saves_nothing_and_stays_one_while_typed_along():
     assert (result.shown, result.distinct, result.taken) == (7, 1, 0)
 
 
+def test_each_distinct_suggestion_is_judged_once_when_it_is_first_shown():
+    text = "import os\nimport re\n"
+    window, said = Window("p", "a.py", "python", text, 0, len(text)), []
+    suggester = Scripted({"i": "mport os", "\nimport r": "e", "e": "xit"})
+    asyncio.run(replay(window, suggester, judged=said.append))
+    # "mport os" is right, then wrong until "r", where "e" is right though it saves no key; then "xit".
+    assert said == [True, False, True, False]
+
+
 def test_a_suggestion_that_saves_no_key_is_not_taken():
     result, _ = type_it("ab\n", {"a": "b"})
     assert (result.keys_with, result.taken, result.distinct) == (3, 0, 1)
@@ -191,6 +200,36 @@ def test_a_window_starts_at_the_line_asked_for():
     assert window.line == 20
     assert window.text[window.start :].startswith("name_19 = 19\n")
     assert window_of(a_file("a.py", 50), 40, line=50) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "typed"),
+    [
+        ("abc\ndef\n", 2, "abc"),
+        ("abc\ndef\n", 3, "abc"),  # up to the line end, which is the next key
+        ("abc\ndef\n", 4, "abc"),  # it would be the last: one key less
+        ("abc\ndef\n", 5, "abc\ndef"),
+        ("abc\n    def\n", 4, "abc"),  # without the indentation that comes with it
+        ("abc\n\n  \n  def\n", 6, "abc"),  # nor with blank lines before it
+        ("abc\n\n  \n  def\n", 7, "abc\n\n  \n  def"),
+        ("abc\ndef\n", 8, "abc\ndef"),  # there is no more
+        ("abc\ndef", 7, "abc\ndef"),
+        ("abc  \ndef", 5, "abc  "),
+        ("abc\ndef", 8, None),
+        ("\n\nabc\n", 2, None),  # nothing but line ends
+    ],
+)
+def test_a_window_never_ends_with_a_line_end(text, keys, typed):
+    window = window_of(SourceFile("p", "a.py", text.encode(), "python"), keys, line=1)
+    assert (window and text[window.start : window.end]) == typed
+
+
+def test_what_is_typed_in_the_middle_ends_where_its_line_does():
+    text = "a = 1\nbb = 2\ncc = 3\n"
+    for keys in range(1, len(text) + 1):
+        window = window_of(SourceFile("p", "a.py", text.encode(), "python"), keys, line=1)
+        assert text[window.end] == "\n"
+        assert asyncio.run(replay(window, Scripted({}), place="middle")).keys_without == window.end
 
 
 def test_files_too_short_to_type_are_one_sentence():

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.numpy
+from safetensors.numpy import load_file
 
+from lsp_charrnn.engine import contexts
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.errors import OutputError
 from lsp_charrnn.project import cache, memory
@@ -156,31 +158,59 @@ def with_header(header: object, values: bytes) -> bytes:
     return len(raw).to_bytes(8, "little") + raw + values
 
 
-def facts(change: Callable[[dict[str, str]], object]) -> Callable[[bytes], bytes]:
-    def damage(data: bytes) -> bytes:
-        header, values = header_of(data)
-        change(header["__metadata__"])
-        return with_header(header, values)
+def whole(change: Callable[[dict[str, Any]], object], *, summed: bool = True) -> Callable[[bytes], bytes]:
+    """Change the header; `summed`: and make its sum right, so that it is not by that that the damage is noticed."""
 
-    return damage
-
-
-def tensor(name: str, **changes: object) -> Callable[[bytes], bytes]:
-    def damage(data: bytes) -> bytes:
-        header, values = header_of(data)
-        header[name].update(changes)
-        return with_header(header, values)
-
-    return damage
-
-
-def whole(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
     def damage(data: bytes) -> bytes:
         header, values = header_of(data)
         change(header)
-        return with_header(header, values)
+        return with_header(header if not summed else with_sum(header, values), values)
 
     return damage
+
+
+def with_sum(header: dict[str, Any], values: bytes) -> dict[str, Any]:
+    known = header.get("__metadata__")
+    if isinstance(known, dict) and "files" in known:
+        found = zlib.crc32(known["files"].encode())
+        for name in ("keys", "counts", "texts"):
+            try:
+                start, end = header[name]["data_offsets"]
+                found = zlib.crc32(values[start:end], found)
+            except (KeyError, TypeError, ValueError):
+                break
+        known["sum"] = str(found)
+    return header
+
+
+def facts(change: Callable[[dict[str, str]], object], *, summed: bool = True) -> Callable[[bytes], bytes]:
+    return whole(lambda header: change(header["__metadata__"]), summed=summed)
+
+
+def tensor(name: str, **changes: object) -> Callable[[bytes], bytes]:
+    return whole(lambda header: header[name].update(changes))
+
+
+def values(name: str, change: Callable[[Any], object], *, summed: bool = True) -> Callable[[bytes], bytes]:
+    """Change the values of an array."""
+
+    def damage(data: bytes) -> bytes:
+        header, raw = header_of(data)
+        start, end = header[name]["data_offsets"]
+        array = np.frombuffer(raw[start:end], dtype={"keys": "<u8", "counts": "<i4", "texts": "u1"}[name]).copy()
+        change(array)
+        raw = raw[:start] + array.tobytes() + raw[end:]
+        return with_header(with_sum(header, raw) if summed else header, raw)
+
+    return damage
+
+
+def swap(array: Any) -> None:
+    array[[5, 6]] = array[[6, 5]]
+
+
+def put_at(place: int, value: int) -> Callable[[Any], object]:
+    return lambda array: array.__setitem__(place, value)
 
 
 def entry(*numbers: object) -> Callable[[bytes], bytes]:
@@ -209,7 +239,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "counts: a number": whole(lambda header: header.update(counts=7)),
     "another version": facts(lambda known: known.update(version="0")),
     "a version to come": facts(lambda known: known.update(version="99")),
-    "other orders": facts(lambda known: known.update(orders="1 2 3")),
+    "other contexts": facts(lambda known: known.update(contexts="1 2 3")),
     "another root": facts(lambda known: known.update(root="/elsewhere")),
     "no files": facts(lambda known: known.pop("files")),
     "files: no JSON": facts(lambda known: known.update(files="{")),
@@ -232,6 +262,18 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "fewer keys than counts": tensor("keys", data_offsets=[0, 8]),
     "another type": tensor("counts", dtype="F32"),
     "no type": tensor("texts", dtype=None),
+    "no sum": facts(lambda known: known.pop("sum"), summed=False),
+    "another sum": facts(lambda known: known.update(sum="1"), summed=False),
+    "sum: a word": facts(lambda known: known.update(sum="one"), summed=False),
+    "a file's size": facts(lambda known: known.update(files=known["files"].replace("[35,", "[36,", 1)), summed=False),
+    "a key": values("keys", lambda keys: keys.__ixor__(np.uint64(1 << 20)), summed=False),
+    "a count": values("counts", put_at(-1, 2), summed=False),
+    "a byte of text": values("texts", put_at(3, 7), summed=False),
+    "a hole": values("keys", lambda keys: keys[4:9].fill(0), summed=False),
+    "keys out of order": values("keys", swap),
+    "equal keys": values("keys", lambda keys: put_at(8, keys[7])(keys)),
+    "a count of 0": values("counts", put_at(2, 0)),
+    "a count below 0": values("counts", put_at(-1, -3)),
 }
 
 
@@ -266,20 +308,68 @@ def test_a_folder_in_its_place(folder: Path, root: Path, caplog: pytest.LogCaptu
     assert [file.name for file in folder.iterdir()] == [path.name]
 
 
+def test_counts_by_other_contexts_are_no_use(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cache_file(root, folder)
+    write(path, root, index())
+    monkeypatch.setattr(contexts, "_STIR", np.uint64(0x1234567890ABCDEF))
+    cache._contexts.cache_clear()
+    try:
+        assert read(path, root) is None
+    finally:
+        monkeypatch.undo()
+        cache._contexts.cache_clear()
+    assert read(path, root) is not None
+
+
 # --- writing ---
+
+
+def test_it_is_safetensors(folder: Path, root: Path) -> None:
+    path = cache_file(root, folder)
+    written = index()
+    write(path, root, written)
+    found = load_file(path)
+    assert same(Counts(found["keys"], found["counts"]), written.counts)
+    assert np.array_equal(found["texts"], written.texts)
+
+
+def test_keys_are_compared_across_the_pieces_that_are_checked(
+    folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache_file(root, folder)
+    write(path, root, index())
+    monkeypatch.setattr(cache, "_PIECE", 32)
+    assert read(path, root) is not None
+    path.write_bytes(values("keys", lambda keys: put_at(8, keys[7])(keys))(path.read_bytes()))
+    assert read(path, root) is None
+
+
+class Watched(dict[str, Any]):
+    """Arrays that tell of each one that is asked for: in the middle of writing."""
+
+    def __init__(self, arrays: Any, tell: Callable[[], object]) -> None:
+        super().__init__(arrays)
+        self.tell = tell
+
+    def values(self) -> Any:
+        for array in super().values():
+            self.tell()
+            yield array
+
+
+def while_writing(monkeypatch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
+    put_there = cache._put
+    monkeypatch.setattr(cache, "_put", lambda path, header, arrays: put_there(path, header, Watched(arrays, tell)))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
 def test_only_the_user_may_read_it(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     during: list[int] = []
-    save = safetensors.numpy.save_file
-
-    def watched(tensors: Any, filename: Path, metadata: Any) -> None:
-        save(tensors, filename, metadata)
-        during.append(stat.S_IMODE(filename.stat().st_mode))
-
-    monkeypatch.setattr(safetensors.numpy, "save_file", watched)
     path = cache_file(root, folder)
+    while_writing(
+        monkeypatch,
+        lambda: during.extend(stat.S_IMODE(one.stat().st_mode) for one in folder.iterdir() if one != path),
+    )
     before = os.umask(0)
     try:
         write(path, root, index())
@@ -289,30 +379,124 @@ def test_only_the_user_may_read_it(folder: Path, root: Path, monkeypatch: pytest
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert during == [0o600, 0o600]  # nor while it is being written
+    assert during == [0o600] * 6  # nor while it is being written
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o777  # the user has named it, and so it is the user's
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
+def test_nobody_else_may_look_into_the_default_folder(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = cache.cache_directory()
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    write(cache_file(root), root, index())
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have owners")
+def test_what_another_user_wrote_is_no_cache(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(cache_file(root, folder), root, index())
+    assert read(cache_file(root, folder), root) is not None
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert read(cache_file(root, folder), root) is None
 
 
 def test_what_fails_half_way_leaves_what_was_there(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = cache_file(root, folder)
+    seen: list[list[Path]] = []
 
-    def fail(tensors: Any, filename: Path, metadata: Any) -> None:
-        filename.write_bytes(b"half")
+    def fail() -> None:
+        seen.append([one for one in folder.iterdir() if one != path])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(safetensors.numpy, "save_file", fail)
+        while_writing(patch, fail)
         with pytest.raises(OutputError, match="No space left"):
             write(path, root, index())
         assert list(folder.iterdir()) == []
     write(path, root, index())
     with monkeypatch.context() as patch:
-        patch.setattr(safetensors.numpy, "save_file", fail)
+        while_writing(patch, fail)
         with pytest.raises(OutputError):
             write(path, root, index({}))
     assert list(folder.iterdir()) == [path]
+    assert [len(one) for one in seen] == [1, 1]  # there was half a file each time
     found = read(path, root)
     assert found is not None
     assert len(found.files) == len(TEXTS)
+
+
+def as_on_windows(monkeypatch: pytest.MonkeyPatch, mapped: set[Path]) -> None:
+    """Let files that are mapped be neither replaced nor removed."""
+    replace_it, unlink = Path.replace, Path.unlink
+
+    def replaced(self: Path, target: Path) -> Path:
+        if target in mapped:
+            raise PermissionError(13, "Access is denied", str(target))
+        return replace_it(self, target)
+
+    def unlinked(self: Path, missing_ok: bool = False) -> None:
+        if self in mapped:
+            raise PermissionError(13, "Access is denied", str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+
+
+def test_what_is_mapped_and_cannot_be_replaced(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cache_file(root, folder)
+    write(path, root, index())
+    os.utime(path, (1000, 1000))
+    mapped = {path}
+    as_on_windows(monkeypatch, mapped)
+
+    def kept() -> list[str]:
+        found = read(path, root)
+        assert found is not None
+        return list(found.files)
+
+    write(path, root, index({"new.py": b"new = 1\n"}))
+    assert kept() == ["new.py"]
+    (second,) = set(folder.iterdir()) - {path}
+    os.utime(second, (2000, 2000))
+    mapped.add(second)
+    write(path, root, index({"newer.py": b"newer = 1\n"}))
+    assert kept() == ["newer.py"]
+    with pytest.raises(OutputError, match="End the editors that use it"):
+        clear(root, folder)
+    write(path, root, index({"last.py": b"last = 1\n"}))
+    assert len(list(folder.iterdir())) == 3  # those that are mapped, and one
+    mapped.clear()
+    write(path, root, index({"end.py": b"end = 1\n"}))
+    assert list(folder.iterdir()) == [path]
+    assert kept() == ["end.py"]
+
+
+def test_a_folder_where_nothing_can_be_replaced(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Access is denied", str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="Access is denied"):
+        write(cache_file(root, folder), root, index())
+    assert list(folder.iterdir()) == []
+
+
+def test_of_two_versions_the_newest_that_is_whole_is_read(folder: Path, root: Path) -> None:
+    path = cache_file(root, folder)
+    write(path, root, index())
+    os.utime(path, (1000, 1000))
+    other = path.with_name(f"{path.stem}.abc.counts")
+    other.write_bytes(path.read_bytes()[:-1])
+    found = read(path, root)
+    assert found is not None
+    assert len(found.files) == len(TEXTS)
+    assert clear(root, folder) == 1
+    assert list(folder.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(
@@ -355,6 +539,7 @@ def test_listing_and_clearing(folder: Path, root: Path, tmp_path: Path) -> None:
     (folder / "broken.counts").write_bytes(b"broken")
     (folder / "x.counts.1.partial").write_bytes(b"half")
     (folder / "notes.txt").write_text("not ours")
+    (folder / f"{cache_file(root, folder).name}.2.partial").write_bytes(b"half")
     assert {(path, place) for path, place, _ in caches(folder)} == {
         (cache_file(one, folder), str(one)) for one in (root, other)
     }

@@ -649,6 +649,13 @@ def test_the_cap(root: Path, way: str) -> None:
     assert project_files(root, cap=0).files == ()
 
 
+def test_what_is_larger_than_the_room_that_is_left_lets_smaller_files_in(root: Path, way: str) -> None:
+    write(root, {"near.py": CODE * 10, "far/off/a.py": CODE})
+    found = project_files(root, near=["main.py"], cap=len(CODE) * 2)
+    assert [file.path for file in found.files] == ["far/off/a.py"]
+    assert found.left_out == {files.OVER_CAP: 1}
+
+
 def test_size_and_time_are_told(root: Path, way: str) -> None:
     aged(root, "a.py")
     assert project_files(root).files == (ProjectFile("a.py", len(CODE), 10**18),)

@@ -9,7 +9,9 @@ import os
 import random
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ import pytest
 
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.project import files, memory
+from lsp_charrnn.project.cache import Index
+from lsp_charrnn.project.cache import write as write_it
 from lsp_charrnn.project.files import project_files, read_text
 from lsp_charrnn.project.memory import ProjectMemory
 
@@ -419,6 +423,212 @@ def test_the_cap(root: Path) -> None:
     assert memory.characters == size
     assert holds(memory, map(text_of, ("alpha", "beta", "gamma", "delta")))
     assert known(root, cap=0).files == 0
+
+
+def test_a_cap_that_is_set_anew(root: Path) -> None:
+    put(root, {"far/off/and/away/z.py": text_of("zeta") * 100})
+    memory = known(root, cap=300)
+    assert memory.files == 4
+    for cap, number in ((10_000, 5), (300, 4), (0, 0)):
+        memory.cap = cap
+        memory.refresh()
+        assert memory.files == number
+
+
+# --- rules that change ---
+
+
+def test_what_is_ignored_from_now_on_is_left_out(root: Path) -> None:
+    memory = known(root)
+    memory.follow("a.py")
+    for place, rules in ((".gitignore", "b.py\n"), ("sub/.gitignore", "deep/\n"), ("sub/.gitignore", "*.md\n")):
+        put(root, {place: rules})
+        assert memory.changed([root / place])
+        memory.refresh()
+        assert is_right(memory, root, "a.py")
+    (root / "sub/.gitignore").unlink()
+    assert memory.changed([root / "sub/.gitignore"])
+    git(root, "init")
+    put(root, {".git/info/exclude": "c.py\n"})
+    assert memory.changed([root / ".git/info/exclude"])
+    memory.refresh()
+    assert is_right(memory, root, "a.py")
+    put(root, {"sub/c.py": text_of("saved"), "sub/deep/c.py": text_of("made")})
+    assert not memory.changed([root / "sub/c.py", root / "sub/deep/c.py"])  # by the rules of the new work tree
+    assert is_right(memory, root, "a.py")
+
+
+# --- what costs nothing again ---
+
+
+def test_where_nothing_has_changed_nothing_is_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_of = known(root)
+    memory_of.follow("a.py")
+    put(root, {"b.py": text_of("edited")})
+    memory_of.changed([root / "b.py"])
+
+    def count(texts: Iterable[bytes]) -> Counts:
+        raise AssertionError("nothing is to be counted")
+
+    monkeypatch.setattr(Counts, "of_texts", staticmethod(count))
+    memory_of.refresh()
+    memory_of.changed([root / "b.py", root / "a.py"])
+
+
+def test_open_documents_are_counted_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_of = known(root)
+    memory_of.follow("a.py")
+    memory_of.follow("sub/c.py")
+    counted: list[bytes] = []
+
+    def count(text: bytes) -> Counts:
+        counted.append(text)
+        return Counts.sum([(Counts.of_texts([text]), -1)])
+
+    monkeypatch.setattr(memory, "_negative", count)
+    put(root, {"b.py": text_of("edited")})
+    memory_of.changed([root / "b.py"])
+    assert is_right(memory_of, root, "a.py", "sub/c.py")
+    assert counted == []
+    put(root, {"a.py": text_of("saved")})
+    memory_of.changed([root / "a.py"])
+    assert is_right(memory_of, root, "a.py", "sub/c.py")
+    assert counted == [text_of("saved").encode()]
+    memory_of.release("sub/c.py")
+    put(root, {"b.py": text_of("again")})
+    memory_of.changed([root / "b.py"])
+    assert memory_of.tables("sub/c.py") == ()
+
+
+def test_what_is_kept_is_used_before_the_files_are_looked_at(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git may take seconds, and counting anew what is nearer now some more."""
+    cache = tmp_path / "cache/x.counts"
+    ProjectMemory(root, cache=cache).refresh()
+    before = on_disk(root)
+    memory_of = ProjectMemory(root, cache=cache)
+    memory_of.follow("a.py")
+    put(root, {"b.py": text_of("edited"), "a.py": text_of("saved")})
+    monkeypatch.setattr(memory, "MOST_CHANGED", 0)
+    monkeypatch.setattr(memory, "_LEAST_REBUILT", 0.0)
+    seen: list[str] = []
+
+    def look(what: str, share: float) -> None:
+        assert holds(memory_of, before)
+        assert holds(memory_of, [text for text in before if text != text_of("alpha").encode()], "a.py")
+        seen.append(what)
+
+    memory_of.refresh(progress=look)
+    assert seen == ["listing files", "reading files", "counting"]
+    assert is_right(memory_of, root, "a.py")
+
+
+def test_what_has_been_written_is_used_from_the_disk(root: Path, tmp_path: Path) -> None:
+    memory = ProjectMemory(root, cache=tmp_path / "cache/x.counts")
+    memory.follow("a.py")
+    memory.refresh()
+    counts, *_ = memory.tables("a.py")
+    assert not counts.keys.flags.writeable  # it is mapped
+    assert is_right(memory, root, "a.py")
+
+
+def test_what_another_process_has_written_meanwhile_is_not(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache/x.counts"
+
+    def write(path: Path, root: Path, index: Index) -> None:
+        write_it(path, root, replace(index, files={}))
+
+    monkeypatch.setattr(memory, "write", write)
+    memory_of = ProjectMemory(root, cache=cache)
+    memory_of.refresh()
+    assert cache.exists()
+    assert is_right(memory_of, root)
+
+
+# --- two threads ---
+
+
+def test_a_document_that_is_closed_while_it_is_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_of = known(root)
+    count = memory._negative
+
+    def closed(text: bytes) -> Counts:
+        memory_of.release("a.py")
+        return count(text)
+
+    monkeypatch.setattr(memory, "_negative", closed)
+    memory_of.follow("a.py")
+    assert memory_of.tables("a.py") == ()
+    memory_of.follow("a.py")
+    assert memory_of.tables("a.py") == ()
+
+
+def test_a_file_that_is_saved_while_it_is_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_of = known(root)
+    count = memory._negative
+
+    def saved(text: bytes) -> Counts:
+        monkeypatch.setattr(memory, "_negative", count)
+        put(root, {"a.py": text_of("saved")})
+        memory_of.changed([root / "a.py"])
+        return count(text)
+
+    monkeypatch.setattr(memory, "_negative", saved)
+    memory_of.follow("a.py")
+    assert is_right(memory_of, root, "a.py")
+
+
+def test_documents_are_opened_and_closed_while_it_reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`follow` and `release` on one thread, `changed` and `refresh` on another: no step ever shows an open document."""
+    monkeypatch.setattr(memory, "MOST_CHANGED", 200)
+    memory_of = known(root)
+    names = ["a.py", "b.py", "sub/c.py"]
+    ended = threading.Event()
+    wrong: list[str] = []
+
+    unlike = {name: f"{name.replace('/', '_').replace('.', '_')}_is_unlike_any_other" for name in names}
+    marks = {name: Counts.of_texts([text.encode()]).keys[-1] for name, text in unlike.items()}
+
+    def read() -> None:
+        chance = random.Random(2)
+        try:
+            for step in range(150):
+                name = chance.choice(names)
+                put(root, {name: f"{unlike[name]}\n" * chance.randrange(1, 4)})
+                if memory_of.changed([root / name]) or step % 10 == 0:
+                    memory_of.refresh()
+        except Exception as error:
+            wrong.append(repr(error))
+        ended.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    chance = random.Random(3)
+    opened = dict.fromkeys(names, 0)
+    while not ended.is_set():
+        name = chance.choice(names)
+        if opened[name] and chance.random() < 0.5:
+            memory_of.release(name)
+            opened[name] -= 1
+        else:
+            memory_of.follow(name)
+            opened[name] += 1
+        for path in names:
+            tables = memory_of.tables(path)
+            found = [int(table.counts[table.keys == marks[path]].sum()) for table in tables]
+            if sum(found):
+                wrong.append(path)
+    reader.join()
+    assert wrong == []
+    memory_of.refresh()
+    assert is_right(memory_of, root, *(name for name, times in opened.items() if times))
+    for name, times in opened.items():
+        for _ in range(times):
+            memory_of.release(name)
+        assert memory_of.tables(name) == ()
 
 
 # --- cancelled ---

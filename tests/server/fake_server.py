@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.session import Answer, Completion, Reading
@@ -39,10 +40,17 @@ class FakeSession:
         self.around: list[str] = []  # the documents whose surroundings were read
         self.lock = threading.Lock()
         self.documents: dict[str, tuple[Document, str, str]] = {}
+        self.projects: dict[str, Any] = {}
 
     def open(self, uri: str, document: Document, *, path: str, language: str, project: object = None) -> None:
         with self.lock:
             self.documents[uri] = (document, path, language)
+            self.projects[uri] = project
+
+    def use_project(self, uri: str, project: object) -> None:
+        with self.lock:
+            self._entry(uri)
+            self.projects[uri] = project
 
     def edit(self, uri: str, document: Document, edits: Sequence[Edit]) -> None:
         with self.lock:
@@ -53,6 +61,7 @@ class FakeSession:
     def close(self, uri: str) -> None:
         with self.lock:
             self.documents.pop(uri, None)
+            self.projects.pop(uri, None)
 
     def configure(self, settings: Settings) -> None:
         self.settings = settings

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wire import COMPLETION, INLINE, INLINE_CLIENT, URI, Wire, at, connected, insert, span
+from wire import COMPLETION, INLINE, INLINE_CLIENT, URI, Wire, at, connected, eventually, insert, span
 
 from lsp_charrnn.config import Settings
 from lsp_charrnn.server import app
@@ -319,7 +319,7 @@ async def test_an_edit_is_read_ahead() -> None:
 
 
 async def test_what_waits_to_be_read_waits_until_the_answer_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "ANSWERED", 0.2)
+    monkeypatch.setattr(app, "ANSWERED", 1.0)
     other = "file:///project/b.py"
     async with connected() as wire:
         wire.open("wait", uri=other)
@@ -336,13 +336,11 @@ async def test_what_waits_to_be_read_waits_until_the_answer_is_out(monkeypatch: 
         assert texts((await wire.answer(request["id"]))["result"]["items"]) == ["print(value)"]
         await wire.settled()
         assert wire.session.advanced == before
-        await asyncio.sleep(0.25)
-        await wire.settled()
-        assert wire.session.advanced == before + 1
+        await eventually(lambda: wire.session.advanced == before + 1)
 
 
 async def test_what_is_being_read_is_not_gone_on_with_until_the_answer_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "ANSWERED", 0.2)
+    monkeypatch.setattr(app, "ANSWERED", 1.0)
     async with connected() as wire:
         begun: list[str] = []
 
@@ -357,8 +355,7 @@ async def test_what_is_being_read_is_not_gone_on_with_until_the_answer_is_out(mo
         assert texts(await wire.suggestions(0, 3)) == ["print(value)"]
         await wire.settled()
         assert begun == [URI]
-        await asyncio.sleep(0.25)
-        assert begun == [URI, URI]
+        await eventually(lambda: begun == [URI, URI])
 
 
 async def test_after_a_cancelled_request_it_is_read_ahead_again() -> None:

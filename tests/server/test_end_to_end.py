@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 URI = "file:///project/a.py"
 # The tiny model knows one word by heart; what the documents of these tests have held is not to change that.
-BY_HEART = {"memory.document": False}
+BY_HEART = {"memory.document": False, "decode.budgetMs": 5000}  # whatever else this machine does
 SERVE = (sys.executable, "-m", "lsp_charrnn", "serve")
 
 
@@ -340,7 +341,9 @@ async def test_a_client_that_can_do_nothing_gets_utf_16_and_a_list(tiny_model: P
     config = ClientServerConfig(server_command=list(SERVE), server_env=environment(tiny_model))
     client = await config.start()
     assert isinstance(client, LanguageClient)
-    result = await client.initialize_session(types.InitializeParams(capabilities=types.ClientCapabilities()))
+    result = await client.initialize_session(
+        types.InitializeParams(capabilities=types.ClientCapabilities(), initialization_options=BY_HEART)
+    )
     offered = result.capabilities
     assert offered.inline_completion_provider == types.InlineCompletionOptions()
     assert offered.completion_provider is not None
@@ -433,9 +436,14 @@ async def test_a_client_that_speaks_something_else(tiny_model: Path) -> None:
 @asynccontextmanager
 async def listening(model: Path, *arguments: str) -> AsyncIterator[int]:
     """Start the server on a port of its choice; return the port."""
-    process = await asyncio.create_subprocess_exec(
-        *SERVE, *arguments, stderr=asyncio.subprocess.PIPE, env=environment(model)
-    )
+    # What a shell starts with `&` ignores Ctrl-C, and so do its children; what is caught here is not ignored there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *SERVE, *arguments, stderr=asyncio.subprocess.PIPE, env=environment(model)
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     try:
         line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
@@ -443,8 +451,12 @@ async def listening(model: Path, *arguments: str) -> AsyncIterator[int]:
         assert found is not None, line
         yield int(found[1])
     finally:
-        process.send_signal(2)
-        rest = await process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        try:
+            rest = await asyncio.wait_for(process.stderr.read(), 20)
+        except asyncio.TimeoutError:
+            process.kill()
+            raise
         assert (await process.wait(), rest) == (0, b"")
 
 

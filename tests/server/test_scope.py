@@ -14,6 +14,8 @@ from lsp_charrnn.server.scope import Scope
     [
         "/srv/project/.env", "/.env.production", "/a/prod.env", "/x/key.PEM", "/home/me/.ssh/id_ed25519", "/id_rsa.pub",
         "/home/me/.aws/credentials", "/home/me/.kube/config", "/.git-credentials", "/p/secrets.yaml",
+        "/infra/terraform.tfstate", "/infra/terraform.tfstate.backup", "/infra/prod.tfvars", "/home/me/.my.cnf",
+        "/home/me/kubeconfig", "/home/me/office.ovpn", "/ios/AuthKey_1.p8",
     ],
 )  # fmt: skip
 def test_secret(path: str) -> None:
@@ -29,6 +31,8 @@ def test_secret(path: str) -> None:
         "/keys.py",
         "/credentials",
         "/kube/config",
+        "/infra/terraform.tfvars.example",
+        "/infra/main.tf",
         "",
     ],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from lsp_charrnn.server.transport import Framing
 from lsp_charrnn.server.worker import Worker
 
 URI = "file:///project/src/a.py"
+PATIENCE = 20.0  # seconds until what must happen is given up
 INLINE = "textDocument/inlineCompletion"
 COMPLETION = "textDocument/completion"
 
@@ -114,6 +116,14 @@ class Wire:
         """Return when the server has done what it can do at once."""
         for _ in range(20):
             await asyncio.sleep(0.002)
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    """Return when what must happen has happened."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it does not come true"
+        await asyncio.sleep(0.005)
 
 
 def at(line: int, character: int, *, uri: str = URI, invoked: bool = False, **context: Any) -> Json:

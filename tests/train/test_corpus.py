@@ -122,6 +122,11 @@ def test_gitignore_as_git_itself_reads_it(tmp_path: Path) -> None:
     assert report.dropped_files == {"ignored by git": 4, "wrong suffix": 3}
     # Below the work tree's root the rules above still hold.
     assert paths(read_corpus([tmp_path / "pkg"])[0]) == ["c.py", "e.py"]
+    # But who names what is ignored wants it, and what is below it, too.
+    assert paths(read_corpus([tmp_path / "build"])[0]) == ["x.py"]
+    assert paths(read_corpus([tmp_path / "pkg" / "gen"])[0]) == ["d.py"]
+    write(tmp_path, {"build/deep/y.py": code("deep")})
+    assert paths(read_corpus([tmp_path / "build" / "deep"])[0]) == ["y.py"]
 
 
 def test_nested_work_trees_are_projects_and_environments_are_vendored(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from lsp_charrnn.engine.contexts import KINDS, PLACE, keys_of_text
 from lsp_charrnn.engine.memory import EMPTY, Counts, DocumentCounts, look_up
 from lsp_charrnn.engine.mixer import CONTEXTS, EXPERTS, FEATURES, Mixer, Mixture, features
 from lsp_charrnn.errors import CorpusError
+from lsp_charrnn.model.files import load_model
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.model.step import Logits, Model, State, Symbols
 from lsp_charrnn.text.document import Document, Edit
@@ -26,6 +29,8 @@ from lsp_charrnn.train.corpus import SourceFile
 from lsp_charrnn.train.mixing import Places, bits, fit, places_of, places_of_projects
 
 Floats = npt.NDArray[np.float64]
+
+SHIPPED = Path(__file__).parent.parent.parent / "models" / "python"
 
 TEXT = """def area(width, height):
     \"\"\"The area, in m².\"\"\"
@@ -165,7 +170,7 @@ def test_the_experts_are_what_look_up_finds() -> None:
     for place in range(0, len(file.text), 7):
         contexts = keys_of_text(file.text)[:, place]
         for memory, table in enumerate((Counts.of_texts([file.text[:place]]), project_counts(*OTHERS))):
-            found = look_up([table], contexts)
+            found = look_up([[table]], contexts)
             for kind in range(KINDS):
                 followed = dict(
                     zip(found.symbols[found.rows == kind].tolist(), found.counts[found.rows == kind], strict=True)
@@ -174,6 +179,56 @@ def test_the_experts_are_what_look_up_finds() -> None:
                 assert places.experts[place, expert] == bool(followed)
                 share = followed.get(file.text[place], 0) / max(1, sum(followed.values()))
                 assert places.given[place, expert] == pytest.approx(share)
+
+
+def check_causal(model: Model, data: bytes, cuts: Sequence[int]) -> None:
+    """Change all from a place on, in the file and so in its project: before it nothing may change, to the bit."""
+    mixer = random_mixer()
+
+    def read(text: bytes) -> tuple[Places, list[npt.NDArray[np.float64]]]:
+        project = Counts.of_texts([text, *map(str.encode, OTHERS)])
+        places = places_of(model, SourceFile("p", "a.py", text, "python"), project)
+        kept = itertools.product((True, False), repeat=2)
+        return places, [bits(mixer, places, document=one, project=other) for one, other in kept]
+
+    places, costs = read(data)
+    for place in cuts:
+        left = len(data) - place
+        noise = np.random.default_rng(place).integers(0, 0xF8, left, dtype=np.uint8).tobytes()
+        # Of the same length, for then the rows of a product are rounded alike.
+        for tail in (noise, b"\n" * left, (data[: max(1, place)] * left)[:left], data[place:][::-1]):
+            other, other_costs = read(data[:place] + tail)
+            # What is known of a place before its byte comes: all but what was given to that byte.
+            assert (other.seen[: place + 1] == places.seen[: place + 1]).all()
+            assert (other.experts[: place + 1] == places.experts[: place + 1]).all()
+            assert (other.given[:place] == places.given[:place]).all()
+            for cost_now, cost_before in zip(other_costs, costs, strict=True):
+                assert (cost_now[:place] == cost_before[:place]).all()
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_what_comes_later_changes_nothing_to_the_bit(model: Model) -> None:
+    """Neither what the gate sees nor what a byte costs depends on that byte or on what stands behind it."""
+    data = TEXT.encode() * 4
+    check_causal(model, data, (0, 1, 95, 96, 97, 255, 256, 300, len(data) - 2, len(data) - 1))
+
+
+def test_what_comes_later_changes_nothing_that_the_shipped_model_gives() -> None:
+    """It reads many symbols at once, and rounds them to int8: each by itself."""
+    check_causal(load_model(SHIPPED), TEXT.encode() * 3, (1, 100, 253, 258, 400))
+
+
+def test_what_all_bytes_are_given_is_one_together() -> None:
+    """Whichever byte comes, its share is out of one: none is given away twice, and none is seen before it is given."""
+    mixer, text = random_mixer(), TEXT[:60].encode()
+    for place in (0, 7, 40, len(text)):
+        total = 0.0
+        for byte in range(256):
+            longer = text[:place] + bytes((byte,))
+            project = Counts.of_texts([longer, *map(str.encode, OTHERS)])
+            places = places_of(MODELS["by the last symbol"], SourceFile("p", "a.py", longer, "python"), project)
+            total += 2.0 ** -bits(mixer, places)[place]
+        assert total == pytest.approx(1, abs=1e-4)
 
 
 # --- counting for all places at once
@@ -405,4 +460,5 @@ def test_there_must_be_something_to_fit_it_to() -> None:
     for nothing in ([], [empty], [empty, empty]):
         with pytest.raises(CorpusError, match="name a directory"):
             fit(nothing)
-    assert bits(random_mixer(), empty).shape == (0,)
+    for document, project in itertools.product((True, False), repeat=2):
+        assert bits(random_mixer(), empty, document=document, project=project).shape == (0,)
