@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -55,15 +55,14 @@ class Trainer:
     steps: int
     hidden: int
     checkpoint_every: int = 4
-    python: str = sys.executable
-    more: Sequence[str] = field(default_factory=tuple)
+    program: Sequence[str] = (sys.executable, "-m", "lsp_charrnn")
 
     def start(self, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
         """Start the run that writes the model `out`."""
         command = [
-            *(self.python, "-m", "lsp_charrnn", "train", self.text, "--out", out, "--steps", self.steps),
+            *(*self.program, "train", self.text, "--out", out, "--steps", self.steps),
             *("--layers", 1, "--hidden", self.hidden, "--batch", 4, "--bptt", 32, "--device", "cpu"),
-            *("--checkpoint-every", self.checkpoint_every, "--project-share", 1, *self.more),
+            *("--checkpoint-every", self.checkpoint_every, "--project-share", 1),
             *(["--resume"] if resume else []),
         ]
         log = out.with_name(out.name + ".txt").open("ab")

@@ -1,7 +1,7 @@
 """The look that pictures of measurements share, and how they are kept: as PNGs, which `output` writes.
 
-matplotlib is no dependency of the package, so it is imported when something is drawn. What is drawn is the business of
-whoever measured it.
+matplotlib comes with the extra `train` alone, so it is imported when something is drawn. What is drawn is the business
+of whoever measured it.
 """
 
 from __future__ import annotations

@@ -26,18 +26,19 @@ from lsp_charrnn.train.network import CharRnn
 OPEN_OPTIONS: Final = ("batch", "lr", "checkpoint_every", "patience")  # and, of the network, "hidden"
 
 _HIDDEN: Final = (512, 384, 256, 128)  # no more unless asked for: every key in the editor would pay for it
-_READ_PER_PARAMETER: Final = 6.0  # characters, for a size to be worth its time
+_READ_PER_PARAMETER: Final = 8.0  # characters, for a size to be worth its time
 _PARAMETERS_PER_CHARACTER: Final = 2.0  # of the text, at most: more would learn it by heart
 _USEFUL_EPOCHS: Final = 4.0  # what is read more often teaches less and less (Muennighoff et al. 2023)
-_TUNING_LR: Final = 1e-3
+_TUNING_LR: Final = 2e-3
 _SMALLEST_BATCH: Final = 16
-_FEW_UPDATES: Final = 2000  # in fewer a smaller batch gains more than its lower speed costs
+_FEW_UPDATES: Final = 4000  # in fewer a smaller batch gains more than its lower speed costs
 _CHECKPOINTS: Final = 40  # in a run, at most
 _JUDGING_SHARE: Final = 0.1  # of the time, at most
 _JUDGING: Final = 0.8  # of a character's training, to judge one by the weights and by their average
 _LONGEST_GAP: Final = 10.0  # minutes between two checkpoints: what a crash may cost
 _PATIENT_SHARE: Final = 0.25  # of the checkpoints
-_DEFAULT_EPOCHS: Final = 20.0  # that a run of unsaid length makes at most
+_DEFAULT_EPOCHS: Final = 20.0  # that a run of unsaid length makes at most …
+_TUNING_EPOCHS: Final = 8.0  # … and from trained weights, which know the text by heart the sooner
 
 Speed = Callable[[ModelSpec, TrainOptions], float]  # characters a second
 
@@ -88,9 +89,9 @@ def make_plan(
         chosen["hidden"] = spec.hidden
     else:
         read = readable(spec)
-    if options.minutes is None and options.steps is None and read > _DEFAULT_EPOCHS * characters:
-        minutes = max(1.0, round(minutes * _DEFAULT_EPOCHS * characters / read, 1))
-        read = _DEFAULT_EPOCHS * characters
+    enough = (_TUNING_EPOCHS if tuning else _DEFAULT_EPOCHS) * characters
+    if options.minutes is None and options.steps is None and read > enough:
+        minutes, read = max(1.0, round(minutes * enough / read, 1)), enough
     if timed:
         options = replace(options, minutes=minutes)
 
@@ -113,10 +114,10 @@ def make_plan(
         chosen["patience"] = max(3, round(_PATIENT_SHARE * checkpoints)) if repeats else 0
 
     options = replace(options, **{name: chosen[name] for name in OPEN_OPTIONS if name in chosen})
-    length = f"{options.steps:,} steps" if options.steps is not None else f"{minutes:g} minutes"
+    length = f"{options.steps:,} steps" if options.steps is not None else f"{minutes:g} min"
     at = f" at {reached:,.0f} characters a second" if timed else ""
     sentence = (
-        f"Chosen for {length}{at} and {characters / 1e6:.2g} MB of text: {_shown(spec, chosen)}; "
+        f"Chosen for {length}{at} and {_megabytes(characters)} of text: {_shown(spec, chosen)}; "
         "each has a flag of its own."
     )
     return Plan(spec, options, sentence)
@@ -165,6 +166,10 @@ def measured_speed(spec: ModelSpec, options: TrainOptions, device: torch.device)
         loss.item()  # waits for the device
         taken.append(time.perf_counter() - started)
     return time_steps * options.batch / min(taken[1:])
+
+
+def _megabytes(characters: int) -> str:
+    return f"{characters / 1e6:.2g} MB" if characters < 10e6 else f"{characters / 1e6:,.0f} MB"
 
 
 def _shown(spec: ModelSpec, chosen: Mapping[str, Any]) -> str:

@@ -33,8 +33,8 @@ def planned(
 
 
 def test_more_time_and_more_text_make_a_larger_network():
-    by_time = [planned(minutes).spec.hidden for minutes in (0.5, 5, 30, 600)]
-    by_text = [planned(30.0, megabytes).spec.hidden for megabytes in (0.1, 1, 100)]
+    by_time = [planned(minutes).spec.hidden for minutes in (0.5, 5, 30, 60, 600)]
+    by_text = [planned(60.0, megabytes).spec.hidden for megabytes in (0.1, 1, 100)]
     by_machine = [planned(speed=lambda *run, f=factor: f * speed(*run)).spec.hidden for factor in (0.02, 0.1, 10)]
     for sizes in (by_time, by_text, by_machine):
         assert sizes == sorted(sizes)
@@ -42,9 +42,9 @@ def test_more_time_and_more_text_make_a_larger_network():
 
 
 def test_nothing_is_timed_where_the_steps_are_given():
-    plan = planned(None, steps=3000, speed=lambda *run: pytest.fail("it was timed"))
-    assert (plan.options.steps, plan.options.minutes, plan.spec.hidden) == (3000, None, 512)
-    assert plan == planned(None, steps=3000, speed=lambda *run: pytest.fail("it was timed"))
+    plan = planned(None, steps=4000, speed=lambda *run: pytest.fail("it was timed"))
+    assert (plan.options.steps, plan.options.minutes, plan.spec.hidden) == (4000, None, 512)
+    assert plan == planned(None, steps=4000, speed=lambda *run: pytest.fail("it was timed"))
     assert plan.options.batch == 64  # a smaller one would read less in so many steps
     assert planned(None, steps=20).spec.hidden == 128
 
@@ -91,6 +91,7 @@ def test_a_length_that_nobody_said_is_shorter_for_little_text():
     assert planned(None, 0.01).options.minutes == 1.0
     assert planned(30.0, 0.3).options.minutes == 30.0
     assert planned(None, 0.3, steps=100).options.minutes is None
+    assert planned(None, 0.9, tuning=True).options.minutes < planned(None, 0.9, free=OPEN_OPTIONS).options.minutes
 
 
 def test_a_short_run_has_a_smaller_batch():
@@ -101,13 +102,13 @@ def test_a_short_run_has_a_smaller_batch():
 def test_one_sentence_says_what_was_chosen_and_why():
     plan = planned(30.0, 2.0)
     for part in (
-        "30 minutes at 12,000 characters a second and 2 MB of text", "2 layers of 512", "batch 64",
+        "30 min at 19,569 characters a second and 2 MB of text", "2 layers of 384", f"batch {plan.options.batch}",
         f"learning rate {plan.options.lr:g}", f"a checkpoint every {plan.options.checkpoint_every} steps",
         f"the end after {plan.options.patience} checkpoints without a gain",
     ):  # fmt: skip
         assert part in plan.sentence
     assert plan.sentence.count(".") == 0 or plan.sentence.endswith(".")
-    assert "characters a second" not in planned(None, steps=3000).sentence
+    assert "characters a second" not in planned(None, steps=4000).sentence
 
 
 def test_a_resumed_run_keeps_what_was_chosen():
