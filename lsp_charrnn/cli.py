@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lsp_charrnn.project.memory import ProjectMemory
 
 from lsp_charrnn import __version__
-from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
+from lsp_charrnn.config import DEFAULT_MINUTES, OPTIMISERS, TrainOptions
 from lsp_charrnn.errors import CorpusError, SettingError, TextError, UserError
 
 BAD_INPUT = 2
@@ -355,6 +355,10 @@ def train(
         typer.Option(help=f"Documents read side by side. Default: {TrainOptions.batch}, less in a short run."),
     ] = None,
     bptt: Annotated[int, typer.Option(help="Characters through which an error is traced back.")] = TrainOptions.bptt,
+    optimiser: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help=f"{' or '.join(OPTIMISERS)}. Default: {TrainOptions.optimiser}, adamw with --base."),
+    ] = None,
     lr: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base."),
@@ -403,7 +407,13 @@ def train(
         from lsp_charrnn.train.run import run
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    open_options = {"batch": batch, "lr": lr, "checkpoint_every": checkpoint_every, "patience": patience}
+    open_options = {
+        "optimiser": optimiser,
+        "batch": batch,
+        "lr": lr,
+        "checkpoint_every": checkpoint_every,
+        "patience": patience,
+    }
     given: dict[str, Any] = {field: value for field, value in open_options.items() if value is not None}
     finished = run(
         paths,

@@ -73,6 +73,9 @@ PROGRAMMING_LANGUAGES: Final = frozenset(
 DEFAULT_MINUTES: Final = 30.0  # of training, where neither minutes nor steps are given
 
 
+OPTIMISERS: Final = ("muon", "adamw")
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """How to train. The defaults suit two CPU cores and an hour or two."""
@@ -82,7 +85,8 @@ class TrainOptions:
     seed: int = 0
     batch: int = 64  # lanes: enough to keep the matrix products busy, few enough for many updates
     bptt: int = 128  # characters through which gradients flow; the state is carried further
-    lr: float = 4e-3
+    optimiser: str = "muon"  # for the layers' matrices: muon, or adamw as for all else
+    lr: float = 4e-3  # AdamW's, and Muon's in proportion
     weight_decay: float = 0.01
     warmup: int = 200  # steps, but never more than a tenth of the run
     clip: float = 1.0  # of the gradient's norm

@@ -18,6 +18,7 @@ from lsp_charrnn.errors import UserError
 ROOT = Path(__file__).parent.parent
 SMALL = {
     "step": [],
+    "training": ["--hidden", "8"],
     "open": ["--sizes", "2000", "--runs", "1"],
     "typing": ["--large", "40000", "--curve", "1000,3000", "--places", "3", "--keys", "3"],
     "project": ["--megabytes", "0.004", "--files", "1", "--keys", "3", "--rounds", "1"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lsp_charrnn.errors import CorpusError, OutputError
 
-FORMAT = "lsp-charrnn-checkpoint-3"
+FORMAT = "lsp-charrnn-checkpoint-4"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -58,23 +58,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CorpusError(f"the checkpoint {path} is damaged ({error}): start without --resume.") from error
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's moments as flat names and tensors."""
+def optimiser_tensors(optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Return the optimisers' moments as flat names and tensors."""
     return {
-        f"optimiser.{index}.{name}": value
+        f"optimiser.{number}.{index}.{name}": value
+        for number, optimiser in enumerate(optimisers)
         for index, values in optimiser.state_dict()["state"].items()
         for name, value in values.items()
     }
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimisers(optimisers: Sequence[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimiser_tensors` returned."""
-    state = optimiser.state_dict()
+    states = [optimiser.state_dict() for optimiser in optimisers]
     for name, value in tensors.items():
         if name.startswith("optimiser."):
-            _, index, field = name.split(".", 2)
-            state["state"].setdefault(int(index), {})[field] = value
-    optimiser.load_state_dict(state)
+            _, number, index, field = name.split(".", 3)
+            states[int(number)]["state"].setdefault(int(index), {})[field] = value
+    for optimiser, state in zip(optimisers, states, strict=True):
+        optimiser.load_state_dict(state)
 
 
 def random_tensors(device: torch.device) -> dict[str, Tensor]:

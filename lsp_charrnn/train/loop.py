@@ -1,4 +1,4 @@
-"""The training loop: truncated backpropagation through time with carried state, AdamW, warm-up and cosine to zero.
+"""The training loop: truncated backpropagation through time with carried state, warm-up and cosine to zero.
 
 It reads packed documents and leaves weights; the corpus, the export, the log and the terminal are left to others.
 A run's length is given in steps or in minutes (or both: the first to end ends it); the learning rate follows
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
+from lsp_charrnn.config import DEFAULT_MINUTES, OPTIMISERS, TrainOptions
 from lsp_charrnn.errors import CorpusError, OutputError, SettingError
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import FIRST_SPECIAL, START, header, to_symbols
@@ -35,12 +35,13 @@ from lsp_charrnn.train.checkpoint import (
     load_checkpoint,
     optimiser_tensors,
     random_tensors,
-    restore_optimiser,
+    restore_optimisers,
     restore_random,
     save_checkpoint,
 )
 from lsp_charrnn.train.corpus import HELD_OUT_CHARACTERS
 from lsp_charrnn.train.network import CharRnn, Weights
+from lsp_charrnn.train.optimiser import optimisers_of, set_rate
 from lsp_charrnn.train.remaining import Remaining
 
 LN2: Final = math.log(2)
@@ -104,6 +105,11 @@ def has_bf16(device: torch.device) -> bool:
     # oneDNN also takes bfloat16 where AVX-512 alone is there, and then emulates it.
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     return not x86 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """Return what products are made in on `device`: bfloat16 where that is faster."""
+    return torch.bfloat16 if has_bf16(device) else torch.float32
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
@@ -209,9 +215,7 @@ class _Run:
         if base is not None:
             self.network.load_weights(base)
         self._average = copy.deepcopy(self.network)
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=options.weight_decay
-        )
+        self._optimisers = optimisers_of(self.network, options, precision(device))
         self._state = self.network.initial_state(options.batch)
         # What must be the same for a checkpoint to fit, by the names that a message gives.
         self._signature = {
@@ -219,6 +223,7 @@ class _Run:
             "--batch": options.batch,
             "--bptt": options.bptt,
             "--seed": options.seed,
+            "--optimiser": options.optimiser,
         }
         self._corpus = corpus_signature(documents)
         self.step, self.minutes = 0, 0.0
@@ -238,8 +243,7 @@ class _Run:
 
     def update(self, rate: float) -> None:
         """Read one window and take one step against the gradient. Raises `SettingError` if the run diverges."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimisers, rate)
         window = self._batches.next()
         keep = torch.from_numpy(~window.fresh).to(device=self._device, dtype=torch.float32)
         targets = torch.from_numpy(window.targets).to(self._device).flatten()
@@ -254,10 +258,12 @@ class _Run:
         bits = loss.item() / LN2
         if not math.isfinite(bits):
             raise SettingError(f"training diverged at step {self.step + 1}: start again with a smaller --lr.")
-        self._optimiser.zero_grad(set_to_none=True)
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._options.clip)
-        self._optimiser.step()
+        for optimiser in self._optimisers:
+            optimiser.step()
         self.step += 1
         self._follow()
         if counted:
@@ -294,7 +300,7 @@ class _Run:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self._average.state_dict().items()}
         tensors |= {f"best.{name}": torch.from_numpy(value) for name, value in self.best.items()}
-        tensors |= optimiser_tensors(self._optimiser)
+        tensors |= optimiser_tensors(self._optimisers)
         tensors |= {"state": self._state, "position": torch.from_numpy(self._batches.position())}
         tensors |= random_tensors(self._device)
         facts = {
@@ -330,7 +336,7 @@ class _Run:
         self.network.load_state_dict(_named(tensors, "network."))
         self._average.load_state_dict(_named(tensors, "average."))
         self.best = {name: value.numpy() for name, value in _named(tensors, "best.").items()}
-        restore_optimiser(self._optimiser, tensors)
+        restore_optimisers(self._optimisers, tensors)
         restore_random(self._device, tensors)
         self.step, self.minutes, self._bits = facts["step"], facts["minutes"], facts["bits"]
         self._best_step, self._best_is_averaged = facts["best_step"], facts["best_is_averaged"]
@@ -392,6 +398,8 @@ def check_options(options: TrainOptions) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             raise SettingError(f"--{name.replace('_', '-')} is {value}: it must be more than 0.")
+    if options.optimiser not in OPTIMISERS:
+        raise SettingError(f"unknown optimiser '{options.optimiser}': choose {' or '.join(OPTIMISERS)}.")
     for name in ("seed", "patience"):
         if getattr(options, name) < 0:
             raise SettingError(f"--{name} is {getattr(options, name)}: it must be 0 or more.")

@@ -20,10 +20,11 @@ from torch.nn import functional
 from lsp_charrnn.config import DEFAULT_MINUTES, TrainOptions
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import VOCABULARY
-from lsp_charrnn.train.loop import autocast
+from lsp_charrnn.train.loop import autocast, precision
 from lsp_charrnn.train.network import CharRnn
+from lsp_charrnn.train.optimiser import optimisers_of
 
-OPEN_OPTIONS: Final = ("batch", "lr", "checkpoint_every", "patience")  # and, of the network, "hidden"
+OPEN_OPTIONS: Final = ("optimiser", "batch", "lr", "checkpoint_every", "patience")  # and, of the network, "hidden"
 
 _HIDDEN: Final = (512, 384, 256, 128)  # no more unless asked for: every key in the editor would pay for it
 _READ_PER_PARAMETER: Final = 8.0  # characters, for a size to be worth its time
@@ -84,6 +85,9 @@ def make_plan(
         return read
 
     chosen: dict[str, Any] = {}
+    if "optimiser" in free:  # what has been learned stands in few directions, and Muon steps in all
+        chosen["optimiser"] = "adamw" if tuning else TrainOptions.optimiser
+        options = replace(options, optimiser=chosen["optimiser"])
     if "hidden" in free:
         spec, read = _sized(spec, characters, readable)
         chosen["hidden"] = spec.hidden
@@ -150,22 +154,33 @@ def _sized(spec: ModelSpec, characters: int, readable: Callable[[ModelSpec], flo
 def measured_speed(spec: ModelSpec, options: TrainOptions, device: torch.device) -> float:
     """Return the characters a second that training reaches here, from a few short steps on noise."""
     network = CharRnn(spec).to(device)
-    optimiser = torch.optim.AdamW(network.parameters())
+    optimisers = optimisers_of(network, options, precision(device))
     time_steps = max(1, min(32, options.bptt))
     symbols = torch.randint(VOCABULARY, (time_steps, options.batch), device=device)
     state = network.initial_state(options.batch)
-    taken = []
+    reading, stepping = [], []  # seconds: however much is read, a step takes the same
     for _ in range(4):  # the first sets up what later ones find
         started = time.perf_counter()
         with autocast(device):
             logits, _ = network(symbols, state)
             loss = functional.cross_entropy(logits.flatten(0, 1).float(), symbols.flatten())
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        loss.item()  # waits for the device
-        taken.append(time.perf_counter() - started)
-    return time_steps * options.batch / min(taken[1:])
+        _wait(device)
+        read = time.perf_counter()
+        for optimiser in optimisers:
+            optimiser.step()
+        _wait(device)
+        reading.append(read - started)
+        stepping.append(time.perf_counter() - read)
+    seconds = min(reading[1:]) * options.bptt / time_steps + min(stepping[1:])
+    return options.bptt * options.batch / seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _megabytes(characters: int) -> str:
@@ -176,9 +191,10 @@ def _shown(spec: ModelSpec, chosen: Mapping[str, Any]) -> str:
     layers = f"{spec.layers} layers of" if spec.layers > 1 else "a layer of"
     sayings = {
         "hidden": f"{layers} {spec.hidden}",
+        "optimiser": {"muon": "Muon", "adamw": "AdamW"}.get(chosen.get("optimiser", "")),
         "batch": f"batch {chosen.get('batch')}",
         "lr": f"learning rate {chosen.get('lr', 0):g}",
         "checkpoint_every": f"a checkpoint every {chosen.get('checkpoint_every')} steps",
         "patience": f"the end after {chosen.get('patience')} checkpoints without a gain",
     }
-    return ", ".join(said for name, said in sayings.items() if chosen.get(name))
+    return ", ".join(said for name, said in sayings.items() if said and chosen.get(name))

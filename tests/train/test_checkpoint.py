@@ -11,7 +11,7 @@ from lsp_charrnn.errors import CorpusError, OutputError
 from lsp_charrnn.train.checkpoint import (
     load_checkpoint,
     optimiser_tensors,
-    restore_optimiser,
+    restore_optimisers,
     save_checkpoint,
 )
 
@@ -58,8 +58,8 @@ def test_the_optimiser_comes_back(tmp_path):
     layer, optimiser = an_optimiser()
     steps(layer, optimiser, 3)
     other, fresh = an_optimiser()
-    save_checkpoint(tmp_path / "c", optimiser_tensors(optimiser), FACTS)
-    restore_optimiser(fresh, load_checkpoint(tmp_path / "c")[0])
+    save_checkpoint(tmp_path / "c", optimiser_tensors([optimiser]), FACTS)
+    restore_optimisers([fresh], load_checkpoint(tmp_path / "c")[0])
     other.load_state_dict(layer.state_dict())
     steps(layer, optimiser, 2)
     steps(other, fresh, 2)

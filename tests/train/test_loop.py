@@ -325,6 +325,7 @@ def test_samples_do_not_change_the_training(tmp_path, monkeypatch):
         ({"batch": 0}, "--batch is 0"),
         ({"bptt": 0}, "--bptt is 0"),
         ({"lr": float("nan")}, "--lr is nan"),
+        ({"optimiser": "sgd"}, "unknown optimiser 'sgd': choose muon or adamw"),
         ({"checkpoint_every": 0}, "--checkpoint-every is 0"),
         ({"seed": -1}, "--seed is -1"),
         ({"patience": -1}, "--patience is -1"),
@@ -355,6 +356,7 @@ def test_a_run_that_diverges_says_so(tmp_path):
         ({"batch": 4}, r"another --batch \(3, not 4\)"),
         ({"bptt": 8}, r"another --bptt \(16, not 8\)"),
         ({"seed": 1}, r"another --seed \(0, not 1\)"),
+        ({"optimiser": "adamw"}, r"another --optimiser \(muon, not adamw\)"),
     ],
 )
 def test_a_checkpoint_of_other_flags_is_refused(tmp_path, changed, message):
