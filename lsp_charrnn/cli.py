@@ -352,7 +352,9 @@ def train(
     ] = None,
     batch: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help=f"Documents read side by side. Default: {TrainOptions.batch}, less in a short run."),
+        typer.Option(
+            help=f"Documents read side by side, by all processes. Default: {TrainOptions.batch}, less in a short run."
+        ),
     ] = None,
     bptt: Annotated[int, typer.Option(help="Characters through which an error is traced back.")] = TrainOptions.bptt,
     optimiser: Annotated[
@@ -402,6 +404,9 @@ def train(
 
     Ctrl-C stops after writing a checkpoint (a second one, at once); --resume goes on from the last one, also after a
     crash. OUT.training holds the checkpoint, log.jsonl, loss.png, samples.txt and TensorBoard's events.
+
+    Several processes, on this machine or on many: `torchrun --nproc-per-node 2 --max-restarts 3 -m lsp_charrnn.train`
+    takes the same arguments. Started again after a crash, they go on from the last checkpoint by themselves.
     """
     try:
         from lsp_charrnn.train.run import run

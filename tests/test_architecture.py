@@ -68,7 +68,9 @@ def inside(module: str) -> str:
 
 
 def part_of(module: str) -> str:
-    return inside(module).split(".")[0]
+    """`python -m` begins with a `__main__`, wherever it lies: it stands above the command line, and none imports it."""
+    names = inside(module).split(".")
+    return "__main__" if names[-1] == "__main__" else names[0]
 
 
 def imports_of(module: str) -> Iterator[str]:

@@ -34,14 +34,19 @@ class Window:
 class LaneBatches:
     """An endless, reproducible sequence of windows over `documents`, in a new order each epoch.
 
-    Raises `CorpusError` for an empty list. `position` and `seek` make it resumable at a window's border.
+    Of the lanes only `own` are read (all, by default), and windows hold no others: so several processes together read
+    what one would. `position` and `seek` make it resumable at a window's border, and are of all lanes in each process.
+    Raises `CorpusError` for an empty list.
     """
 
-    def __init__(self, documents: Sequence[Document], *, lanes: int, bptt: int, seed: int) -> None:
+    def __init__(
+        self, documents: Sequence[Document], *, lanes: int, bptt: int, seed: int, own: range | None = None
+    ) -> None:
         if not documents:
             raise CorpusError("there is no document to train on: give paths that hold source files.")
         self._documents = documents
         self._lanes, self._bptt, self._seed = lanes, bptt, seed
+        self._own = range(lanes) if own is None else own
         self._epoch, self._taken = 0, 0  # documents of this epoch handed to lanes
         self._order = self._shuffled(0)
         self._at = np.full((lanes, 2), -1, dtype=np.int64)  # document, offset; -1: none yet
@@ -81,20 +86,22 @@ class LaneBatches:
         return int(self._order[self._taken - 1])
 
     def next(self) -> Window:
-        """Return the next window, and move on by it."""
-        time, lanes = self._bptt, self._lanes
-        symbols = np.zeros((time, lanes), dtype=np.int64)
-        targets = np.full((time, lanes), IGNORED, dtype=np.int64)
-        fresh = np.zeros(lanes, dtype=np.bool_)
-        for lane in range(lanes):
+        """Return the own lanes' next window, and move all lanes on by it."""
+        time, width = self._bptt, len(self._own)
+        symbols = np.zeros((time, width), dtype=np.int64)
+        targets = np.full((time, width), IGNORED, dtype=np.int64)
+        fresh = np.zeros(width, dtype=np.bool_)
+        for lane in range(self._lanes):
             index, start = self._at[lane]
-            if index < 0 or start >= len(self._documents[index]):
+            begins = index < 0 or start >= len(self._documents[index])
+            if begins:  # the others' lanes, too, take documents in their turn
                 index, start = self._next_document(), 0
-                fresh[lane] = True
-            document = self._documents[index]
-            read, expected = window_of(document, int(start), time)
-            symbols[: len(read), lane] = read
-            targets[: len(read), lane] = expected
+            if lane in self._own:
+                column = lane - self._own.start
+                fresh[column] = begins
+                read, expected = window_of(self._documents[index], int(start), time)
+                symbols[: len(read), column] = read
+                targets[: len(read), column] = expected
             self._at[lane] = index, start + time
         return Window(symbols, targets, fresh)
 

@@ -6,6 +6,9 @@ whichever is further on, so that a slow machine still ends its cosine in time.
 
 Beside the weights goes their average over about the last twentieth of the steps; held-out text says which of the two
 is kept. It also says when to stop early, if that is asked for.
+
+Several processes may train one network (`ranks`): each reads its share of the lanes, all take the same step against the
+mean gradient, and rank 0 alone judges, shows, decides and writes.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ import math
 import platform
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import torch
@@ -42,7 +45,9 @@ from lsp_charrnn.train.checkpoint import (
 from lsp_charrnn.train.corpus import HELD_OUT_CHARACTERS
 from lsp_charrnn.train.network import CharRnn, Weights
 from lsp_charrnn.train.optimiser import optimisers_of, set_rate
+from lsp_charrnn.train.ranks import ALONE, Ranks
 from lsp_charrnn.train.remaining import Remaining
+from lsp_charrnn.train.shards import MappedDocuments
 
 LN2: Final = math.log(2)
 
@@ -53,6 +58,7 @@ _WARMUP_SHARE: Final = 0.1  # of the run
 _AVERAGED_SHARE: Final = 20  # the average reaches back over about the last 1/20 of the steps so far
 _KEPT_PER_DECADE: Final = 20  # steps that belong into the log, beside checkpoints: even on a logarithmic axis
 _SPEED_SECONDS: Final = 5.0  # over which the speed is measured
+_BY_LANES: Final = "lanes"  # how the text is read: by the lanes that one process has, whoever reads them
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ def train(
     sample_path: str = "sample.py",
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[Progress], None] = lambda progress: None,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train a network of shape `spec` and return its best weights.
 
@@ -141,21 +148,25 @@ def train(
     start. Once `stop` says so, the run writes a checkpoint of that very step and returns, unfinished:
     resumed, it ends with the weights that it would have had undisturbed (given --steps, on the CPU: to the bit).
 
+    All of `ranks` call this with the same arguments, and `options.batch` is what they read together. `stop` is asked,
+    `show` is told, and held-out text is read on rank 0 alone, whose result is the one to keep. `run_dir` must be the
+    same directory for all: each restores itself from the checkpoint there.
+
     Raises `CorpusError` for an empty corpus or a checkpoint that doesn't fit, `SettingError` for options that
     make no run or one that diverges, `OutputError` where a checkpoint can't be written.
     """
     check_options(options)
-    device = choose_device(options.device)
-    run = _Run(spec, documents, options, device, base)
+    device = ranks.device(choose_device(options.device))
+    run = _Run(spec, documents, options, device, base, ranks)
     checkpoint = run_dir / CHECKPOINT_FILE
     if resume:
-        run.restore(checkpoint)
+        ranks.in_turn(lambda: run.restore(checkpoint))
     else:
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {run_dir} ({error.strerror}): choose another --out.") from error
-    judged = judging(heldout)
+    judged = judging(heldout) if ranks.leads else []
     if not resume:
         if base is not None:  # never hand back less than was there
             run.judge(judged)
@@ -165,8 +176,12 @@ def train(
     fraction = fraction_of(options, run.step, run.minutes)
     speed, last_time, last_step, first_span = 0.0, time.perf_counter(), run.step, True
     finished = True
-    while fraction < 1 and not run.out_of_patience:
-        if stop():
+    while True:
+        over = fraction >= 1 or run.out_of_patience
+        fraction, ended, stopping = ranks.shared(fraction, over, not over and stop())
+        if ended:
+            break
+        if stopping:
             run.save(checkpoint)
             finished = False
             break
@@ -181,16 +196,17 @@ def train(
         if span_over:
             last_time, last_step, first_span = now, run.step, False
         run.minutes = (now - began) / 60
-        fraction = fraction_of(options, run.step, run.minutes)
+        (fraction,) = ranks.shared(fraction_of(options, run.step, run.minutes))
         at_checkpoint = run.step % options.checkpoint_every == 0 or fraction >= 1
         if at_checkpoint:
             run.judge(judged)
             run.minutes = (time.perf_counter() - began) / 60
-        sample = None
-        if at_checkpoint or _is_sampled(run.step):
-            sample = draw(run.network, sample_path, length=320, seed=options.seed)
-        left = 0.0 if fraction >= 1 or run.out_of_patience else remaining.minutes(run.step, run.minutes)
-        show(run.progress(fraction, speed, rate, left, sample, at_checkpoint))
+        if ranks.leads:
+            sample = None
+            if at_checkpoint or _is_sampled(run.step):
+                sample = draw(run.network, sample_path, length=320, seed=options.seed)
+            left = 0.0 if fraction >= 1 or run.out_of_patience else remaining.minutes(run.step, run.minutes)
+            show(run.progress(fraction, speed, rate, left, sample, at_checkpoint))
         if at_checkpoint:
             run.save(checkpoint)
             remaining.paused(time.perf_counter() - now)
@@ -207,16 +223,21 @@ class _Run:
         options: TrainOptions,
         device: torch.device,
         base: Weights | None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._options, self._device = options, device
-        self._batches = LaneBatches(documents, lanes=options.batch, bptt=options.bptt, seed=options.seed)
+        self._options, self._device, self._ranks = options, device, ranks
+        self._documents = documents
+        self._lanes = ranks.lanes(options.batch)
+        self._reading = reading_of(documents, ranks)
+        self._batches = _batches(documents, options, ranks)
         torch.manual_seed(options.seed)
         self.network = CharRnn(spec).to(device)
         if base is not None:
             self.network.load_weights(base)
+        ranks.make_equal(self.network.parameters())
         self._average = copy.deepcopy(self.network)
         self._optimisers = optimisers_of(self.network, options, precision(device))
-        self._state = self.network.initial_state(options.batch)
+        self._state = self.network.initial_state(len(self._lanes))
         # What must be the same for a checkpoint to fit, by the names that a message gives.
         self._signature = {
             "network": spec.to_json(),
@@ -225,7 +246,7 @@ class _Run:
             "--seed": options.seed,
             "--optimiser": options.optimiser,
         }
-        self._corpus = corpus_signature(documents)
+        self._corpus = ranks.first(lambda: corpus_signature(documents))
         self.step, self.minutes = 0, 0.0
         self.best = self.network.to_weights()
         self._bits: float | None = None  # smoothed
@@ -255,12 +276,15 @@ class _Run:
                 logits.flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
             ) / max(1, counted)  # a window may hold nothing but headers
         self._state = state.detach()
-        bits = loss.item() / LN2
-        if not math.isfinite(bits):
-            raise SettingError(f"training diverged at step {self.step + 1}: start again with a smaller --lr.")
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        mean, counted = self._ranks.average(self.network.parameters(), loss, counted)
+        bits = mean / LN2
+        if not math.isfinite(bits):
+            raise self._ranks.once(
+                SettingError(f"training diverged at step {self.step + 1}: start again with a smaller --lr.")
+            )
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._options.clip)
         for optimiser in self._optimisers:
             optimiser.step()
@@ -278,7 +302,7 @@ class _Run:
                 average.lerp_(weight, share)
 
     def judge(self, documents: Sequence[Document]) -> None:
-        """Measure held-out bits, and keep the weights, or their average, if they are the best so far."""
+        """Measure held-out bits, and keep the weights, or their average, if they are the best so far; on rank 0."""
         if not documents:
             self.best, self._best_step = self.network.to_weights(), self.step
             return
@@ -296,17 +320,26 @@ class _Run:
                 self._stalled = 0
 
     def save(self, path: Path) -> None:
+        """Write all of the run to `path`: all ranks give their lanes, and rank 0 writes."""
+        state = self._ranks.gathered(self._state, axis=2)
+        position = torch.from_numpy(self._batches.position())
+        if self._reading != _BY_LANES:  # else it is that of all lanes, and everybody has it
+            position = self._ranks.gathered(position, axis=0)
+        if not self._ranks.leads:
+            return
         # torch's own parameters: where it keeps two biases for one, their sum alone would round differently.
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self._average.state_dict().items()}
         tensors |= {f"best.{name}": torch.from_numpy(value) for name, value in self.best.items()}
         tensors |= optimiser_tensors(self._optimisers)
-        tensors |= {"state": self._state, "position": torch.from_numpy(self._batches.position())}
+        tensors |= {"state": state, "position": position}
         tensors |= random_tensors(self._device)
         facts = {
             "signature": self._signature,
             "options": asdict(self._options),
             "corpus": self._corpus,
+            "reading": self._reading,
+            "launch": self._ranks.launch,
             "step": self.step,
             "minutes": self.minutes,
             "bits": self._bits,
@@ -323,8 +356,9 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Take all back from `path`; the place in the data and the best figure, only if the corpus is still the same.
 
-        (People go on working on the repository that they train on.) Raises `CorpusError` where it belongs to a run
-        with other flags.
+        (People go on working on the repository that they train on.) The place also hangs on how the text is parted
+        among the ranks: where that has changed it is read from its start. Raises `CorpusError` where it belongs to a
+        run with other flags.
         """
         tensors, facts = load_checkpoint(path)
         for name, own in self._signature.items():
@@ -341,8 +375,12 @@ class _Run:
         self.step, self.minutes, self._bits = facts["step"], facts["minutes"], facts["bits"]
         self._best_step, self._best_is_averaged = facts["best_step"], facts["best_is_averaged"]
         if facts["corpus"] == self._corpus:
-            self._state = tensors["state"].to(self._device)
-            self._batches.seek(tensors["position"].numpy())
+            if same_reading(facts, self._reading):
+                own, position = self._lanes, tensors["position"].numpy()
+                if self._reading != _BY_LANES:
+                    position = np.split(position, self._ranks.size)[self._ranks.rank]
+                self._state = tensors["state"][:, :, own.start : own.stop].to(self._device)
+                self._batches.seek(position)
             self._heldout_bits, self._averaged_bits = facts["heldout_bits"], facts["averaged_bits"]
             self._best_bits, self._base_bits = facts["best_bits"], facts["base_bits"]
             self._stalled = facts["stalled"]
@@ -380,7 +418,7 @@ class _Run:
             "minutes": round(self.minutes, 2),
             "epochs": round(self._batches.epochs, 3),
             "characters_read": self._characters,
-            "corpus_characters": self._batches.characters,
+            "corpus_characters": sum(map(len, self._documents)),
             "heldout_bits": None if self._best_bits is None else round(self._best_bits, 4),
             "base_bits": None if self._base_bits is None else round(self._base_bits, 4),
             "best_step": self._best_step,
@@ -388,8 +426,32 @@ class _Run:
             "stopped_early": early,
             "precision": "bf16" if has_bf16(self._device) else "f32",
             "device": self._device.type,
+            "processes": self._ranks.size,
             "options": asdict(options),
         }
+
+
+def _batches(documents: Sequence[Document], options: TrainOptions, ranks: Ranks) -> LaneBatches:
+    """Return what this rank reads: lanes of its own shards, or its own of the lanes that one process would have."""
+    lanes = ranks.lanes(options.batch)
+    if _by_shards(documents, ranks):
+        own = documents.share(ranks.rank, ranks.size)
+        return LaneBatches(own, lanes=len(lanes), bptt=options.bptt, seed=options.seed)
+    return LaneBatches(documents, lanes=options.batch, bptt=options.bptt, seed=options.seed, own=lanes)
+
+
+def reading_of(documents: Sequence[Document], ranks: Ranks) -> str:
+    """Return how `documents` are parted among `ranks`, which a place in them belongs to."""
+    return f"shards of {ranks.size} ranks" if _by_shards(documents, ranks) else _BY_LANES
+
+
+def _by_shards(documents: Sequence[Document], ranks: Ranks) -> TypeGuard[MappedDocuments]:
+    return ranks.size > 1 and isinstance(documents, MappedDocuments) and documents.shards >= ranks.size
+
+
+def same_reading(facts: Mapping[str, Any], reading: str) -> bool:
+    """Say whether the checkpoint with these facts stands at a place of `reading`."""
+    return bool(facts.get("reading", _BY_LANES) == reading)  # a checkpoint from before there were ranks says nothing
 
 
 def check_options(options: TrainOptions) -> None:

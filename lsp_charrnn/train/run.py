@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,14 @@ from lsp_charrnn.train.loop import (
     choose_device,
     corpus_signature,
     judging,
+    reading_of,
+    same_reading,
     train,
 )
 from lsp_charrnn.train.network import Weights
 from lsp_charrnn.train.plan import Plan, kept_plan, make_plan, measured_speed
 from lsp_charrnn.train.progress import Display
+from lsp_charrnn.train.ranks import Ranks, ranks_of
 from lsp_charrnn.train.shards import is_built, open_corpus
 
 
@@ -86,52 +90,70 @@ def run(
     `free` names what may be chosen by corpus and machine (`plan.OPEN_OPTIONS`, "hidden"), whatever `options` says.
     `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
     card, this process's command line. Checkpoint, log, samples and pictures go to `work_dir(out)` and stay there.
+    Where torchrun has started several processes (`ranks_of`) they train together, and rank 0 reads, says and writes;
+    started again after a crash they resume by themselves.
 
     Raises `SettingError`, `ModelError`, `CorpusError` and `OutputError`, before any work where that can be known then.
     """
     out = Path(out).expanduser().resolve()
     directory = work_dir(out)
-    command = command or shlex.join(["lsp-charrnn", *sys.argv[1:]])
-    check_options(options)
-    device = choose_device(options.device)
-    spec, base_weights = _starting_point(spec_options, base)
-    _refuse(out, resume=resume, force=force)
+    ranks = ranks_of(os.environ)
+    if not ranks.leads:
+        console = Console(quiet=True)
+    command = command or shlex.join(ranks.command(sys.argv[1:]))
+    ranks.join(options.device)
 
-    if any(is_built(path) for path in paths):
+    def start() -> tuple[ModelSpec, Weights | None, bool]:
+        check_options(options)
+        if "batch" not in free:
+            ranks.lanes(options.batch)
+        choose_device(options.device)
+        spec, base_weights = _starting_point(spec_options, base)
+        goes_on = resume or _was_killed(directory / CHECKPOINT_FILE, ranks)
+        _refuse(out, resume=goes_on, force=force)
+        return spec, base_weights, goes_on
+
+    spec, base_weights, resume = ranks.first(start)
+    device = ranks.device(choose_device(options.device))
+
+    if ranks.first(lambda: any(is_built(path) for path in paths)):
         chosen = suffixes is not None or max_project_share is not None or bool(held_out)
-        documents, heldout, corpus, suffix = _read_built(paths, chosen, console)
-    else:
+        documents, heldout, corpus, suffix = ranks.in_turn(lambda: _read_built(paths, chosen, console, ranks))
+    else:  # rank 0 sends what it has read: the files may change meanwhile, and lie on no other machine
         suffixes = suffixes or (".py",)
         share = MAX_PROJECT_SHARE if max_project_share is None else max_project_share
-        files, report = _read(paths, suffixes, held_out, share, console)
-        kept, judges, by = hold_out(files)
-        corpus = corpus_facts(kept, judges, by, report, known_releases(paths))
-        documents, heldout, suffix = pack(kept), pack(judges), suffixes[0]
+        documents, heldout, corpus = ranks.first(lambda: _read_sources(paths, suffixes, held_out, share, console))
+        suffix = suffixes[0]
     threads = _use_all_cores()
-    judged = sum(map(len, judging(heldout)))
-    before = load_checkpoint(directory / CHECKPOINT_FILE)[1] if resume else None
-    if before is not None and before["corpus"] != corpus_signature(documents):
-        _say(console, "The corpus has changed since the checkpoint: the training goes on, reading it from its start.")
-    if before is not None:
-        given = {field: value for field, value in spec_options.items() if value is not None}
-        plan = kept_plan(before, given, options, free)
-    else:
-        plan = _plan(spec, options, free, documents, judged, device, console, tuning=base is not None)
+
+    def choose() -> tuple[Plan, int | None]:
+        before = load_checkpoint(directory / CHECKPOINT_FILE)[1] if resume else None
+        if before is not None:
+            _say_what_changed(console, before, documents, ranks)
+            given = {field: value for field, value in spec_options.items() if value is not None}
+            plan = kept_plan(before, given, options, free)
+        else:
+            judged = sum(map(len, judging(heldout)))
+            plan = _plan(spec, options, free, documents, judged, device, console, ranks, tuning=base is not None)
+        ranks.lanes(plan.options.batch)
+        return plan, None if before is None else before["step"]
+
+    plan, resumed_at = ranks.first(choose)
     spec, options = plan.spec, plan.options
     try:
         title = f"training {name or out.name}"
         display = Display(console, title=title)
-        resumed_at = None if before is None else before["step"]
-        if before is None:  # what an earlier run left must not be gone on from if this one is killed at once
-            _forget(directory / CHECKPOINT_FILE)
+        if not resume:  # what an earlier run left must not be gone on from if this one is killed at once
+            ranks.first(lambda: _forget(directory / CHECKPOINT_FILE))
         with (
-            Journal(directory, title=title, resumed_at=resumed_at) as journal,
+            Journal(directory, title=title, resumed_at=resumed_at) if ranks.leads else nullcontext() as journal,
             display,
             _stop_on_interrupt(display) as stop,
         ):
 
             def show(progress: Progress) -> None:
-                journal(progress)
+                if journal is not None:
+                    journal(progress)
                 display(progress)
 
             result = train(
@@ -145,10 +167,14 @@ def run(
                 sample_path=f"sample{suffix}",
                 stop=stop,
                 show=show,
+                ranks=ranks,
             )
+        ranks.part()
         if not result.finished:
             _say_how_to_resume(console, directory, command)
             return None
+        if not ranks.leads:
+            return out
         with console.status("measuring what int8 costs, and writing the model …"):
             facts = training_facts(result, corpus, device, command=command, base=base)
             evaluation = int8_cost(result.weights, spec, heldout, threads=threads) if heldout else {}
@@ -286,6 +312,38 @@ def _refuse(out: Path, *, resume: bool, force: bool) -> None:
         )
 
 
+def _was_killed(checkpoint: Path, ranks: Ranks) -> bool:
+    """Say whether `checkpoint` is of this very training, which torchrun has started again since."""
+    if ranks.launch is None or ranks.restarts == 0 or not checkpoint.exists():
+        return False
+    return bool(load_checkpoint(checkpoint)[1].get("launch") == ranks.launch)
+
+
+def _say_what_changed(console: Console, before: Mapping[str, Any], documents: Sequence[Document], ranks: Ranks) -> None:
+    """Say why a run that goes on from the checkpoint with the facts `before` reads its text from the start."""
+    if before["corpus"] != corpus_signature(documents):
+        _say(console, "The corpus has changed since the checkpoint: the training goes on, reading it from its start.")
+    elif not same_reading(before, reading_of(documents, ranks)):
+        _say(
+            console,
+            "Another number of processes shared the corpus before the checkpoint: the training goes on, reading it "
+            "from its start.",
+        )
+
+
+def _read_sources(
+    paths: Sequence[Path | str],
+    suffixes: Sequence[str],
+    held_out: Sequence[Path | str],
+    max_project_share: float,
+    console: Console,
+) -> tuple[Sequence[Document], Sequence[Document], Mapping[str, Any]]:
+    """Return what to train on, what to judge by, and the facts about both."""
+    files, report = _read(paths, suffixes, held_out, max_project_share, console)
+    kept, judges, by = hold_out(files)
+    return pack(kept), pack(judges), corpus_facts(kept, judges, by, report, known_releases(paths))
+
+
 def _read(
     paths: Sequence[Path | str],
     suffixes: Sequence[str],
@@ -310,7 +368,7 @@ def _read(
 
 
 def _read_built(
-    paths: Sequence[Path | str], chosen: bool, console: Console
+    paths: Sequence[Path | str], chosen: bool, console: Console, ranks: Ranks
 ) -> tuple[Sequence[Document], Sequence[Document], Mapping[str, Any], str]:
     """Return what to train on, what to judge by, the facts about both, and a suffix for the name of samples."""
     if len(paths) != 1:
@@ -321,7 +379,7 @@ def _read_built(
             "or build it again with them."
         )
     with console.status("verifying the corpus …"):
-        built = open_corpus(paths[0])
+        built = open_corpus(paths[0], rank=ranks.rank, size=ranks.size)
     console.print(DropReport.of_facts(built.facts).table())
     return built.train, built.held_out, built.facts, built.suffixes[0]
 
@@ -334,10 +392,16 @@ def _plan(
     judged: int,
     device: torch.device,
     console: Console,
+    ranks: Ranks,
     *,
     tuning: bool,
 ) -> Plan:
-    """Choose what is free, and say what was chosen."""
+    """Choose what is free, and say what was chosen. Each of `ranks` is taken to be as fast as this one."""
+
+    def speed(tried: ModelSpec, trained: TrainOptions) -> float:
+        own = replace(trained, batch=max(1, trained.batch // ranks.size))
+        return ranks.size * measured_speed(tried, own, device)
+
     with console.status("choosing the network and how to train it …"):
         plan = make_plan(
             spec,
@@ -346,7 +410,7 @@ def _plan(
             characters=sum(map(len, documents)),
             judged=judged,
             tuning=tuning,
-            speed=lambda tried, trained: measured_speed(tried, trained, device),
+            speed=speed,
         )
     if plan.sentence:
         _say(console, plan.sentence)

@@ -69,6 +69,7 @@ class MappedDocuments(Sequence[Document]):
     """The documents of some shards, as slices of mapped files: only what is read takes memory."""
 
     def __init__(self, directory: Path, shards: Sequence[Shard]) -> None:
+        self._directory, self._shards = directory, shards
         # A plain array over the map: slicing `np.memmap` itself costs ten times as much.
         self._symbols = [np.asarray(_mapped(directory / (s.name + SYMBOLS), np.dtype(np.uint8))) for s in shards]
         self._offsets = [np.asarray(_mapped(directory / (s.name + OFFSETS), np.dtype("<i8"))) for s in shards]
@@ -77,6 +78,15 @@ class MappedDocuments(Sequence[Document]):
 
     def __len__(self) -> int:
         return self._firsts[-1]
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return len(self._shards)
+
+    def share(self, rank: int, size: int) -> MappedDocuments:
+        """Return the documents of every `size`-th shard from `rank` on."""
+        return MappedDocuments(self._directory, self._shards[rank::size])
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -133,10 +143,11 @@ def read_description(directory: Path | str) -> dict[str, Any]:
     return data
 
 
-def open_corpus(directory: Path | str) -> BuiltCorpus:
+def open_corpus(directory: Path | str, *, rank: int = 0, size: int = 1) -> BuiltCorpus:
     """Map a built corpus, after reading it once to verify its hashes.
 
-    Raises `CorpusError` that names the file at fault, if one is missing or is not what was built.
+    Of `size` processes each verifies the shards that it will read (`MappedDocuments.share`), rank 0 also those to judge
+    by. Raises `CorpusError` that names the file at fault, if one is missing or is not what was built.
     """
     directory = Path(directory)
     data = read_description(directory)
@@ -145,7 +156,7 @@ def open_corpus(directory: Path | str) -> BuiltCorpus:
         facts, suffixes = data["corpus"], tuple(data["rules"]["suffixes"])
     except (KeyError, TypeError) as error:
         raise _damaged(directory / CORPUS_FILE, f"no {error}") from error
-    for shard in (*shards["train"], *shards["held_out"]):
+    for shard in (*shards["train"][rank::size], *(shards["held_out"] if rank == 0 else ())):
         _verify(directory / (shard.name + SYMBOLS), shard.symbols, shard.sha256)
         _verify(directory / (shard.name + OFFSETS), 8 * (shard.documents + 1), shard.offsets_sha256)
     return BuiltCorpus(
