@@ -77,6 +77,8 @@ def run(
     resume: bool = False,
     force: bool = False,
     command: str | None = None,
+    split: Callable[[Sequence[SourceFile], Sequence[SourceFile]], None] = lambda kept, judges: None,
+    told: Callable[[Progress], None] = lambda progress: None,
 ) -> Path | None:
     """Train on what lies under `paths` and write the model directory `out`; return it, or None if interrupted.
 
@@ -86,6 +88,8 @@ def run(
     `free` names what may be chosen by corpus and machine (`plan.OPEN_OPTIONS`, "hidden"), whatever `options` says.
     `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
     card, this process's command line. Checkpoint, log, samples and pictures go to `work_dir(out)` and stay there.
+    `split` is called with the files to train on and those held out, before the training (not for a built corpus, whose
+    files are not at hand), and may raise what stops it; `told`, with each step's `Progress`.
 
     Raises `SettingError`, `ModelError`, `CorpusError` and `OutputError`, before any work where that can be known then.
     """
@@ -105,6 +109,7 @@ def run(
         share = MAX_PROJECT_SHARE if max_project_share is None else max_project_share
         files, report = _read(paths, suffixes, held_out, share, console)
         kept, judges, by = hold_out(files)
+        split(kept, judges)
         corpus = corpus_facts(kept, judges, by, report, known_releases(paths))
         documents, heldout, suffix = pack(kept), pack(judges), suffixes[0]
     threads = _use_all_cores()
@@ -133,6 +138,7 @@ def run(
             def show(progress: Progress) -> None:
                 journal(progress)
                 display(progress)
+                told(progress)
 
             result = train(
                 spec,
