@@ -146,7 +146,7 @@ class Workspace:
 
         None if it lies in none. What the document's file holds is not the project's from now on.
         """
-        place = _place(uri, roots)
+        place = located(uri, roots)
         if place is None:
             self.release(uri)
             return None
@@ -348,7 +348,7 @@ def repository_around(uri: str) -> str | None:
     return None
 
 
-def _place(uri: str, roots: Iterable[str]) -> tuple[str, str] | None:
+def located(uri: str, roots: Iterable[str]) -> tuple[str, str] | None:
     """Return the innermost of `roots` (URIs) that a document lies in, as a path, and the document's path in it."""
     path = uri_path(uri)
     inside = [root for root in roots if path.startswith(uri_path(root).rstrip("/") + "/")]
