@@ -168,4 +168,7 @@ class Lines:
             print(json.dumps(facts), flush=True)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            signal.raise_signal(signal.SIGINT)
+            # While it trains, the first interruption leaves Python's own handler for a second one: once is enough.
+            stopping = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            if facts["phase"] != "training" or not stopping:
+                signal.raise_signal(signal.SIGINT)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -197,3 +201,27 @@ def test_complete_uses_the_projects_own_model(project: Path, tiny_model: Path) -
     install(tiny_model, project)
     told = json.loads(CliRunner().invoke(cli.app, ["complete", place, "--json"]).stdout.splitlines()[-1])
     assert told["model"] == "tiny"
+
+
+def test_when_who_listened_has_gone_it_stops_with_a_checkpoint(project: Path, tiny_model: Path, data: Path) -> None:
+    """A real process, deaf to Ctrl-C by inheritance, whose parent dies while it trains."""
+    command = [sys.executable, "-m", "lsp_charrnn", "train", str(project), "--base", str(tiny_model), "--install"]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [*command, *OPTIONS, "--minutes", "30", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "XDG_DATA_HOME": str(data.parent)},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["phase"] == "training":
+                break
+        process.stdout.close()
+        try:
+            assert process.wait(timeout=60) == cli.INTERRUPTED
+        finally:
+            process.kill()
+        errors.seek(0)
+        assert b"this goes on from it" in errors.read()

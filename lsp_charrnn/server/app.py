@@ -44,6 +44,7 @@ from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_b
 from lsp_charrnn.server.scope import Scope
 from lsp_charrnn.server.settings import SECTION, read_settings
 from lsp_charrnn.server.statistics import Statistics
+from lsp_charrnn.server.training import Training, Trainings
 from lsp_charrnn.server.transport import (
     DescriptorWriter,
     SocketWriter,
@@ -98,6 +99,7 @@ class Server(LanguageServer):
         defaults: Settings | None = None,
         make_session: MakeSession = Session,
         projects: Projects | None = None,
+        trainings: Trainings | None = None,
     ) -> None:
         super().__init__(NAME, __version__, protocol_cls=Protocol)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # gets the exit code
@@ -114,6 +116,9 @@ class Server(LanguageServer):
         self._session = make_session(partial(self._model, ""), self.settings)
         self._scope = Scope(self.settings)
         self.projects = None if projects is None else Workspace(projects, self.work_done_progress)
+        self.trainings = trainings if trainings is not None else Trainings()  # of all clients of the process
+        self.own_trainings: list[Training] = []
+        self.shows_progress = False  # whether the client can
         self._base = self.settings  # what initializationOptions gave: settings that come later go over it
         self._problems: list[str] = []
         self._languages_off: set[str] = set()
@@ -159,6 +164,8 @@ class Server(LanguageServer):
             (commands.ACCEPTED, commands.accepted),
             (commands.TOGGLE, commands.toggle),
             (commands.STATUS, commands.status),
+            (commands.TRAIN, commands.train),
+            (commands.CANCEL_TRAINING, commands.cancel_training),
         ):
             self.command(name)(answering(name, partial(run, self)))
 
@@ -178,8 +185,9 @@ class Server(LanguageServer):
         self._pulls = bool(get_capability(client, "workspace.configuration"))
         self._registers = bool(get_capability(client, "workspace.did_change_configuration.dynamic_registration"))
         self._watches = bool(get_capability(client, "workspace.did_change_watched_files.dynamic_registration"))
+        self.shows_progress = bool(get_capability(client, "window.work_done_progress"))
         if self.projects is not None:
-            self.projects.shows_progress = bool(get_capability(client, "window.work_done_progress"))
+            self.projects.shows_progress = self.shows_progress
         # Neovim splits an inline completion at \n, and would leave the \r of a \r\n in the line. And it draws an item
         # whose range is not empty over the text behind the cursor, instead of before it.
         self.is_neovim = params.client_info is not None and params.client_info.name == "Neovim"
@@ -231,6 +239,10 @@ class Server(LanguageServer):
 
     def close(self) -> None:
         """Give up all that is under way or open."""
+        for (
+            training
+        ) in self.own_trainings:  # before its request is: a training that is asked twice writes no checkpoint
+            training.cancel()
         self.protocol.abandon()
         for document in self.documents:
             self._leave(document.uri)
@@ -258,6 +270,12 @@ class Server(LanguageServer):
         folders = [folder.uri for folder in self.workspace.folders.values()]  # pygls's keys are decoded
         found = self._root if folders or self._root else repository_around(uri)
         return folders or ([found] if found else [])
+
+    def roots(self) -> list[str]:
+        """Return the projects (URIs) that are open: the client's folders, or where it has none, the documents' own."""
+        return list(
+            dict.fromkeys([*self._roots(""), *(root for one in self.documents for root in self._roots(one.uri))])
+        )
 
     def did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         """Change the text; whatever was being computed for the text before is given up. Raises if it isn't open."""
@@ -583,7 +601,11 @@ class Server(LanguageServer):
         elif sentence not in self._told:
             self._told.add(sentence)
             logger.warning("%s", sentence)
-            self.window_show_message(types.ShowMessageParams(kind, f"{NAME}: {sentence}"))
+            self.say(sentence, kind)
+
+    def say(self, sentence: str, kind: types.MessageType) -> None:
+        """Show the user a message that they have asked for."""
+        self.window_show_message(types.ShowMessageParams(kind, f"{NAME}: {sentence}"))
 
     def for_client(self, text: str) -> str:
         """Return a suggestion's text with the line ends that this client inserts rightly."""
@@ -676,7 +698,15 @@ def _run(
     share_one_heap()  # before there is a second thread
     worker = Worker()
     projects = Projects(caches)
-    new_server = partial(Server, worker, Models(), defaults=settings, make_session=make_session, projects=projects)
+    new_server = partial(
+        Server,
+        worker,
+        Models(),
+        defaults=settings,
+        make_session=make_session,
+        projects=projects,
+        trainings=Trainings(),
+    )
     try:
         return asyncio.run(serve(new_server))
     except KeyboardInterrupt:
