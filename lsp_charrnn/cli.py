@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 from lsp_charrnn import __version__
 from lsp_charrnn.config import DEFAULT_MINUTES, OPTIMISERS, TrainOptions
-from lsp_charrnn.errors import CorpusError, SettingError, TextError, UserError
+from lsp_charrnn.errors import CorpusError, ModelError, SettingError, TextError, UserError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -41,7 +42,8 @@ evaluate_app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Get the source text that models are trained and judged on.", no_args_is_help=True)
 models_app = typer.Typer(
-    help="List the models, show a model's card, verify a model's files, renew an old one.", invoke_without_command=True
+    help="List the models, show a model's card, verify a model's files, renew an old one, uninstall a project's.",
+    invoke_without_command=True,
 )
 cache_app = typer.Typer(
     help="List or clear what is kept of your projects: their text and its counts, for an immediate start.",
@@ -180,7 +182,7 @@ def complete(
     document = Document.from_text(_read_text(path))
     offset = _offset(document, path, line, column)
     language = LANGUAGES.get(path.suffix.lower(), path.suffix.lstrip(".").lower())
-    loaded = _load(model, language)
+    loaded = _load(model, language, _git_root(path))
     session = Session(lambda _: loaded)
     project = _project_around(path)
     session.open("file", document, path=_path_in_project(path), language=language, project=project)
@@ -308,10 +310,13 @@ def _git_root(path: Path) -> Path | None:
     return next((parent for parent in path.resolve().parents if (parent / ".git").exists()), None)
 
 
-def _load(model: str, language: str) -> Any:
+def _load(model: str, language: str, project: Path | None = None) -> Any:
+    """Load the model of that name, else the one that is installed for the project, else the language's."""
     from lsp_charrnn.model.files import find_model, load_model, model_for_language
+    from lsp_charrnn.model.installed import model_of_project
 
-    return load_model(find_model(model) if model else model_for_language(language))
+    own = model_of_project(project, language) if project is not None and not model else None
+    return load_model(find_model(model) if model else own or model_for_language(language))
 
 
 # --- training ------------------------------------------------------------------------------------------------
@@ -326,7 +331,12 @@ def train(
             help="Directories, git work trees, archives or files to learn from, or a corpus that `corpus build` made.",
         ),
     ],
-    out_dir: Annotated[Path, typer.Option("--out", help="Directory to write the model to; its name is the model's.")],
+    out_dir: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--out", help="Directory to write the model to; its name is the model's. Not needed with --install."
+        ),
+    ] = None,
     minutes: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -380,8 +390,19 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the same --out.")] = False,
     base: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="MODEL", help="Start from this model's weights instead of from nothing."),
+        typer.Option(
+            metavar="MODEL",
+            help="Start from this model's weights instead of from nothing, and say at the end what has been gained.",
+        ),
     ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install",
+            help="Make it the model of the project PATH, if it is better than --base (and than the one installed) on "
+            "files held out: a server that has PATH open uses it from the next key on.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")] = False,
     suffix: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -395,12 +416,20 @@ def train(
         Optional[float],  # noqa: UP045
         typer.Option(min=0.0, max=1.0, help="Largest share of the characters that one project may have. Default: 0.05"),
     ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print progress and outcome as JSON, a line each, and everything else to stderr."),
+    ] = False,
 ) -> None:
     """Train a model on your own code.
 
     The text is filtered (what git ignores, generated and binary files, duplicates, lines that look like secrets are
     left out and counted), part of it is held out to judge by, and the model that is best on that part is written to
     --out. What you don't say is chosen by how much text there is and how fast this machine trains, and told.
+
+    With --base, bits per character and keystrokes saved on the files held out are reported before and after.
+    `lsp-charrnn train . --base python --install` makes a model for the project in this directory; `models list` shows
+    what is installed, `models uninstall` removes it.
 
     Ctrl-C stops after writing a checkpoint (a second one, at once); --resume goes on from the last one, also after a
     crash. OUT.training holds the checkpoint, log.jsonl, loss.png, samples.txt and TensorBoard's events.
@@ -412,6 +441,14 @@ def train(
         from lsp_charrnn.train.run import run
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    from lsp_charrnn.model.installed import alone
+    from lsp_charrnn.tuning import Lines, Tuning, project_of
+
+    root = project_of(paths, base) if install else None
+    if root is None and out_dir is None:
+        raise SettingError("--out is missing: name the directory to write the model to, or give --base and --install.")
+    lines = Lines() if as_json else None
+    console = err if as_json else out
     open_options = {
         "optimiser": optimiser,
         "batch": batch,
@@ -420,22 +457,28 @@ def train(
         "patience": patience,
     }
     given: dict[str, Any] = {field: value for field, value in open_options.items() if value is not None}
-    finished = run(
-        paths,
-        out_dir,
-        spec_options={"cell": cell, "layers": layers, "hidden": hidden},
-        options=TrainOptions(minutes=minutes, steps=steps, seed=seed, bptt=bptt, device=device, **given),
-        free=[field for field, value in {**open_options, "hidden": hidden}.items() if value is None],
-        suffixes=tuple(suffix) if suffix else None,
-        held_out=held_out or [],
-        max_project_share=project_share,
-        base=base,
-        resume=resume,
-        force=force,
-        console=out,
-    )
-    if not finished:
-        raise typer.Exit(INTERRUPTED)
+    tuning = Tuning(base, root, out_dir)
+    with alone(root) if root is not None else nullcontext():
+        finished = run(
+            paths,
+            tuning.out,
+            spec_options={"cell": cell, "layers": layers, "hidden": hidden},
+            options=TrainOptions(minutes=minutes, steps=steps, seed=seed, bptt=bptt, device=device, **given),
+            free=[field for field, value in {**open_options, "hidden": hidden}.items() if value is None],
+            suffixes=tuple(suffix) if suffix else None,
+            held_out=held_out or [],
+            max_project_share=project_share,
+            base=base,
+            resume=resume,
+            force=force,
+            console=console,
+            name=tuning.name,
+            split=tuning.split,
+            told=lines.training if lines is not None else lambda progress: None,
+        )
+        if not finished:
+            raise typer.Exit(INTERRUPTED)
+        tuning.finish(finished, console, lines)
 
 
 @corpus_app.command("fetch")
@@ -807,39 +850,44 @@ def cache_clear(
 
 @models_app.callback()
 def models(context: typer.Context) -> None:
-    """List the models, show a model's card, verify a model's files, renew an old one."""
+    """List the models, show a model's card, verify a model's files, renew an old one, uninstall a project's."""
     if context.invoked_subcommand is None:
         models_list()
 
 
 @models_app.command("list")
 def models_list(as_json: JsonFlag = False) -> None:
-    """List the models that are found, the first of a name being the one that is used."""
+    """List the models that are found, the first of a name being the one that is used; and those of your projects."""
     from rich.table import Table
 
     from lsp_charrnn.model.files import MODELS_VARIABLE, list_models, search_path
+    from lsp_charrnn.model.installed import list_installed
 
-    found = list_models()
+    found, installed = list_models(), list_installed()
     if as_json:
         rows = [
-            {"name": m.name, "path": str(m.path), "languages": list(m.languages), "problem": m.problem} for m in found
+            {"name": m.name, "path": str(m.path), "languages": list(m.languages), "problem": m.problem, "project": root}
+            for m, root in [*((m, None) for m in found), *((one.model, one.root) for one in installed)]
         ]
         print(json.dumps(rows, ensure_ascii=False))
         return
     if not found:
         places = ", ".join(str(place) for place in search_path())
         out.print(f"No model found in {_escaped(places)}; train one, or set {MODELS_VARIABLE}.")
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("name", "languages", "network", "directory"):
-        table.add_column(heading, overflow="fold")
-    for info in found:
-        spec = info.spec
-        network = (
-            f"{spec.cell} {spec.layers}×{spec.hidden}" if spec is not None else f"[red]{_escaped(info.problem)}[/]"
-        )
-        table.add_row(info.name, ", ".join(info.languages), network, str(info.path))
-    out.print(table)
+    for title, infos in (("", found), ("\nInstalled for projects", [one.model for one in installed])):
+        if not infos:
+            continue
+        table = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
+        for heading in ("name", "languages", "network", "directory", *(["project"] if title else [])):
+            table.add_column(heading, overflow="fold")
+        for number, info in enumerate(infos):
+            spec = info.spec
+            network = (
+                f"{spec.cell} {spec.layers}×{spec.hidden}" if spec is not None else f"[red]{_escaped(info.problem)}[/]"
+            )
+            of = [_escaped(installed[number].root)] if title else []
+            table.add_row(info.name, ", ".join(info.languages), network, _escaped(str(info.path)), *of)
+        out.print(table)
 
 
 @models_app.command("show")
@@ -872,8 +920,10 @@ def models_verify(
 ) -> None:
     """Check a model's files: format, hashes, shapes, and that the graph loads. Exit code 2 if one is damaged."""
     from lsp_charrnn.model.files import find_model, list_models, verify_model
+    from lsp_charrnn.model.installed import list_installed
 
-    directories = [find_model(model)] if model is not None else [info.path for info in list_models()]
+    everything = [info.path for info in (*list_models(), *(one.model for one in list_installed()))]
+    directories = [find_model(model)] if model is not None else everything
     checks = {str(directory): verify_model(directory) for directory in directories}
     if as_json:
         rows = {
@@ -902,6 +952,18 @@ def models_renew(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     out.print(f"renewed {_escaped(str(renew_model(find_model(model))))}")
+
+
+@models_app.command("uninstall")
+def models_uninstall(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's directory, there or not.")],
+) -> None:
+    """Remove the model that `train --install` has made for a project, and what its training has left."""
+    from lsp_charrnn.model.installed import uninstall
+
+    if not uninstall(project):
+        raise ModelError(f"no model is installed for {project}: `lsp-charrnn models list` shows the projects with one.")
+    out.print(f"removed the model of {_escaped(str(project))}")
 
 
 @app.command()

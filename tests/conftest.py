@@ -36,15 +36,15 @@ def regenerate(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--regenerate"))
 
 
-def tiny_weights() -> tuple[dict[str, npt.NDArray[np.float32]], ModelSpec]:
-    """Return the weights of a network that knows `TINY_WORD` by heart, and nothing else.
+def tiny_weights(word: str = TINY_WORD) -> tuple[dict[str, npt.NDArray[np.float32]], ModelSpec]:
+    """Return the weights of a network that knows `word` by heart, and nothing else.
 
     Every character of the word has its own hidden unit, which fires when the character was read and is forgotten at
     the next one; the output layer has the next character for each. After any other it expects the line to end.
     """
     spec = ModelSpec(cell="lstm", layers=1, hidden=_SIZE, embedding=_SIZE, skip=True)
     weights = {name: np.zeros(shape, dtype=np.float32) for name, shape in spec.shapes().items()}
-    known = TINY_WORD.encode()
+    known = word.encode()
     assert len(set(known)) == len(known) <= _SIZE
     i, f, g, o = (slice(gate * _SIZE, (gate + 1) * _SIZE) for gate in range(4))
     weights["layers.0.input_weight"][g] = 4 * np.eye(_SIZE)
@@ -60,14 +60,19 @@ def tiny_weights() -> tuple[dict[str, npt.NDArray[np.float32]], ModelSpec]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a small exported model, `tiny`, for Python: after `q` it suggests the rest of `TINY_WORD`."""
+    return make_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def make_tiny(out: Path, word: str = TINY_WORD) -> Path:
+    """Export a model that knows `word` by heart, and return its directory."""
     from lsp_charrnn.train.export import export_model
 
-    weights, spec = tiny_weights()
+    weights, spec = tiny_weights(word)
     return export_model(
         weights,
         spec,
-        tmp_path_factory.mktemp("models") / "tiny",
-        name="tiny",
+        out,
+        name=out.name,
         languages=["python"],
         training={},
         evaluation={},

@@ -16,7 +16,7 @@ COMMANDS = [
     "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
     "evaluate memory", "evaluate reliability", "evaluate fit-mixer",
     "corpus", "corpus fetch", "corpus build", "corpus show",
-    "models", "models list", "models show", "models verify", "models renew", "doctor",
+    "models", "models list", "models show", "models verify", "models renew", "models uninstall", "doctor",
 ]  # fmt: skip
 
 

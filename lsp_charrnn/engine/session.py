@@ -42,6 +42,9 @@ LEAST_REST: Final = 2  # bytes: a shorter rest takes as many keys to accept as t
 CONTEXT: Final = 4096  # bytes on either side of the cursor that the filters see
 
 
+Models = Callable[[str], Model]  # the model for a language id; it may be loaded for that, and `ModelError` be raised
+
+
 class Project(Protocol):
     """What the project has held, as `engine.memory.look_up` takes it."""
 
@@ -144,6 +147,8 @@ class _Open:
     settled: Document | None = None
     remembered: bool = False  # `counts` cover what they are to cover
     stream: Stream | None = None  # touched by the model thread only
+    models: Models | None = None  # its own, instead of the session's
+    model: Model | None = None  # that has read it last; touched by the model thread only
     project: Project | None = None
     counts: DocumentCounts = field(default_factory=DocumentCounts)  # touched by the model thread only
     told: Document | None = None  # the text that `stream` and `counts` stand for
@@ -165,20 +170,33 @@ class _Open:
 class Session:
     """The documents that are open, and their streams.
 
-    `models` returns the model for a language id; it may load it, and may raise `ModelError`.
+    `models` is asked for a document's model whenever it is needed: where it is another one from now on, what the one
+    before has read is forgotten, and what it has suggested.
     """
 
-    def __init__(self, models: Callable[[str], Model], settings: Settings | None = None) -> None:
+    def __init__(self, models: Models, settings: Settings | None = None) -> None:
         self._models = models
         self._settings = settings if settings is not None else Settings()
         self._lock = threading.Lock()  # held for notes only, never across model work
         self._open: dict[str, _Open] = {}
         self._clock = 0
 
-    def open(self, uri: str, document: Document, *, path: str, language: str, project: Project | None = None) -> None:
-        """Take note of a document; `path` is relative to its `project`. A second `open` replaces the first."""
+    def open(
+        self,
+        uri: str,
+        document: Document,
+        *,
+        path: str,
+        language: str,
+        project: Project | None = None,
+        models: Models | None = None,
+    ) -> None:
+        """Take note of a document; `path` is relative to its `project`, and `models` are asked for its model.
+
+        By default the session's are. A second `open` replaces the first.
+        """
         with self._lock:
-            self._open[uri] = _Open(document, path, language, project=project)
+            self._open[uri] = _Open(document, path, language, project=project, models=models)
 
     def use_project(self, uri: str, project: Project | None) -> None:
         """Let an open document have another project, or none, from now on. Raises `DocumentNotOpenError`."""
@@ -366,12 +384,15 @@ class Session:
 
     def _taken(self, entry: _Open) -> tuple[Document, Settings, _Shown | None, Stream]:
         """Return the newest text, the settings, what is shown, and the stream: told of all edits, it stands for it."""
-        model = self._models(entry.language)
+        model = (entry.models or self._models)(entry.language)
         with self._lock:
+            if entry.model is not None and entry.model is not model:
+                entry.shown = None  # its states would be another's
             document, pending = entry.taken()
             settings, shown = self._settings, entry.shown
             self._clock += 1
             entry.used = self._clock
+        entry.model = model
         stream = entry.stream
         if stream is None or stream.model is not model or stream.exact != settings.stream_exact:
             entry.stream = None  # the old one has missed `pending`: it must not be left, should the new one fail

@@ -39,15 +39,19 @@ class _Project:
 
 
 class InProcess:
-    """The session as a `replay.Suggester`; `files` are those of the projects around the windows, if they have any."""
+    """The session as a `replay.Suggester`; `files` are those of the projects around the windows, if they have any.
+
+    `model` may be replaced between two windows: to compare models, the projects need be counted once only.
+    """
 
     name = "engine"
 
     def __init__(self, model: Model, files: Sequence[SourceFile] = (), settings: Settings | None = None) -> None:
+        self.model = model
         self.probability = 0.0  # of what was suggested last, to be right as a whole
         names = {file.project for file in files}
         self._projects = {name: _Project([file for file in files if file.project == name]) for name in names}
-        self._session = Session(lambda _: model, settings)
+        self._session = Session(lambda _: self.model, settings)
         self._document = Document.from_text("")
         self._cursor = 0  # a byte offset
 

@@ -126,7 +126,7 @@ def list_models() -> list[ModelInfo]:
         for entry in entries:
             if entry.name in usable or entry.name.startswith(".") or not looks_like_model(entry):
                 continue
-            info = _describe(entry)
+            info = describe(entry)
             found.append(info)
             if not info.problem:
                 usable.add(info.name)
@@ -150,7 +150,8 @@ def model_for_language(language: str) -> Path:
     raise ModelError(f"there is no model for {language!r} ({have}): name a model in the setting 'model', or train one.")
 
 
-def _describe(path: Path) -> ModelInfo:
+def describe(path: Path) -> ModelInfo:
+    """Return what the config of the model directory at `path` says, or why it cannot be used."""
     try:
         config, spec = read_config(path)
         _check_format(path, config)

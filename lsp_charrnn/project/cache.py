@@ -11,7 +11,6 @@ What is counted, and when, is `memory`'s.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import mmap
@@ -29,6 +28,7 @@ import numpy.typing as npt
 
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.errors import OutputError
+from lsp_charrnn.model.installed import project_key
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,7 @@ def cache_directory() -> Path:
 
 def cache_file(root: Path, directory: Path | None = None) -> Path:
     """Return the file of the project at `root`."""
-    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-    return (cache_directory() if directory is None else directory) / (name + _SUFFIX)
+    return (cache_directory() if directory is None else directory) / (project_key(root) + _SUFFIX)
 
 
 def caches(directory: Path | None = None) -> Iterator[tuple[Path, str, int]]:

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import gc
 import logging
+import math
 import re
 import sys
 import time
@@ -31,17 +32,19 @@ from lsp_charrnn import __version__
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.session import Answer, Session
 from lsp_charrnn.errors import ModelError, SettingError, UserError
+from lsp_charrnn.model.installed import pointer_of
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.project.secrets import is_secret
 from lsp_charrnn.server import commands, fallback, inline
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
 from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
-from lsp_charrnn.server.projects import Beside, Projects, Workspace, repository_around
+from lsp_charrnn.server.projects import Beside, Projects, Workspace, located, repository_around
 from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
 from lsp_charrnn.server.scope import Scope
 from lsp_charrnn.server.settings import SECTION, read_settings
 from lsp_charrnn.server.statistics import Statistics
+from lsp_charrnn.server.training import Training, Trainings
 from lsp_charrnn.server.transport import (
     DescriptorWriter,
     SocketWriter,
@@ -62,6 +65,7 @@ logger = logging.getLogger(__name__)
 NAME: Final = "lsp-charrnn"
 ANSWERED: Final = 0.003  # seconds after an answer, when it has gone out, until what may be asked next is prepared
 QUIET: Final = 0.4  # seconds without a key, after which the text around the cursor is read
+LOOKED_AGAIN: Final = 5.0  # seconds until it is looked again whether a project has another model
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 MakeSession = Callable[[Callable[[str], Model], Settings], Session]
@@ -95,6 +99,7 @@ class Server(LanguageServer):
         defaults: Settings | None = None,
         make_session: MakeSession = Session,
         projects: Projects | None = None,
+        trainings: Trainings | None = None,
     ) -> None:
         super().__init__(NAME, __version__, protocol_cls=Protocol)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # gets the exit code
@@ -108,9 +113,12 @@ class Server(LanguageServer):
         self._loop = asyncio.get_running_loop()
         self._worker = worker
         self._models = models
-        self._session = make_session(self._model, self.settings)
+        self._session = make_session(partial(self._model, ""), self.settings)
         self._scope = Scope(self.settings)
         self.projects = None if projects is None else Workspace(projects, self.work_done_progress)
+        self.trainings = trainings if trainings is not None else Trainings()  # of all clients of the process
+        self.own_trainings: list[Training] = []
+        self.shows_progress = False  # whether the client can
         self._base = self.settings  # what initializationOptions gave: settings that come later go over it
         self._problems: list[str] = []
         self._languages_off: set[str] = set()
@@ -118,8 +126,11 @@ class Server(LanguageServer):
         self._timers: dict[
             str, asyncio.TimerHandle
         ] = {}  # what is to be done next for a document, if no key comes before
-        # (setting, language) → its model, or the error. Written on the model thread, replaced when settings change.
-        self._resolved: dict[tuple[str, str], Model | ModelError] = {}
+        # (setting, language, project's root) → its model, or the error; and of the projects that were asked for one,
+        # what says which it is (`pointer_of`). Written on the model thread, replaced when settings change.
+        self._resolved: dict[tuple[str, str, str], Model | ModelError] = {}
+        self._pointers: dict[str, bytes | None] = {}
+        self._looked = -math.inf  # when these were looked at
         self._told: set[str] = set()
         self._untold: list[tuple[str, types.MessageType]] = []  # until the client is ready for messages
         self._ready = False
@@ -153,6 +164,8 @@ class Server(LanguageServer):
             (commands.ACCEPTED, commands.accepted),
             (commands.TOGGLE, commands.toggle),
             (commands.STATUS, commands.status),
+            (commands.TRAIN, commands.train),
+            (commands.CANCEL_TRAINING, commands.cancel_training),
         ):
             self.command(name)(answering(name, partial(run, self)))
 
@@ -172,8 +185,9 @@ class Server(LanguageServer):
         self._pulls = bool(get_capability(client, "workspace.configuration"))
         self._registers = bool(get_capability(client, "workspace.did_change_configuration.dynamic_registration"))
         self._watches = bool(get_capability(client, "workspace.did_change_watched_files.dynamic_registration"))
+        self.shows_progress = bool(get_capability(client, "window.work_done_progress"))
         if self.projects is not None:
-            self.projects.shows_progress = bool(get_capability(client, "window.work_done_progress"))
+            self.projects.shows_progress = self.shows_progress
         # Neovim splits an inline completion at \n, and would leave the \r of a \r\n in the line. And it draws an item
         # whose range is not empty over the text behind the cursor, instead of before it.
         self.is_neovim = params.client_info is not None and params.client_info.name == "Neovim"
@@ -225,6 +239,10 @@ class Server(LanguageServer):
 
     def close(self) -> None:
         """Give up all that is under way or open."""
+        for (
+            training
+        ) in self.own_trainings:  # before its request is: a training that is asked twice writes no checkpoint
+            training.cancel()
         self.protocol.abandon()
         for document in self.documents:
             self._leave(document.uri)
@@ -244,6 +262,7 @@ class Server(LanguageServer):
         errors = [key for key, found in list(self._resolved.items()) if isinstance(found, ModelError)]
         for key in errors:
             self._resolved.pop(key, None)
+        self.look_for_models()
         self._follow(self.documents.open(item, relative_path(item.uri, roots), secret=secret))
 
     def _roots(self, uri: str) -> list[str]:
@@ -251,6 +270,12 @@ class Server(LanguageServer):
         folders = [folder.uri for folder in self.workspace.folders.values()]  # pygls's keys are decoded
         found = self._root if folders or self._root else repository_around(uri)
         return folders or ([found] if found else [])
+
+    def roots(self) -> list[str]:
+        """Return the projects (URIs) that are open: the client's folders, or where it has none, the documents' own."""
+        return list(
+            dict.fromkeys([*self._roots(""), *(root for one in self.documents for root in self._roots(one.uri))])
+        )
 
     def did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         """Change the text; whatever was being computed for the text before is given up. Raises if it isn't open."""
@@ -269,6 +294,7 @@ class Server(LanguageServer):
             logger.warning("didClose: %s is not open", uri)
 
     async def _saved(self, params: types.DidSaveTextDocumentParams) -> None:
+        self.look_for_models()
         if self.projects is not None:
             self.projects.changed([params.text_document.uri])
 
@@ -331,8 +357,15 @@ class Server(LanguageServer):
         before = None if self.projects is None else self.projects.project_of(document.uri)
         project = self._project_of(document)
         if document.uri not in self._live:
+            place = located(document.uri, self._roots(document.uri))
+            models = partial(self._model, "" if place is None else place[0])
             self._session.open(
-                document.uri, document.text, path=document.path, language=document.language, project=project
+                document.uri,
+                document.text,
+                path=document.path,
+                language=document.language,
+                project=project,
+                models=models,
             )
             self._live.add(document.uri)
         elif project != before:
@@ -407,6 +440,7 @@ class Server(LanguageServer):
 
     def _read_around(self, uri: str) -> None:
         del self._timers[uri]
+        self.look_for_models()
         self._in_background(Priority.PREFILL, self._session.read_around, "around", uri)
         if self.projects is not None:
             self.projects.remember(partial(self._session.remember, uri), (self, "remember", uri))
@@ -429,14 +463,17 @@ class Server(LanguageServer):
         elif error is not None:
             log_bug("reading ahead", error)
 
-    def _model(self, language: str) -> Model:
-        """Return the model for a language, as the settings have it. Model thread only; raises `ModelError`."""
+    def _model(self, root: str, language: str) -> Model:
+        """Return the model for a language in the project at `root` ("": in none), as the settings have it.
+
+        Model thread only; raises `ModelError`.
+        """
         resolved, settings = self._resolved, self.settings
-        key = (settings.model, language)
+        key = (settings.model, language, root)
         found = resolved.get(key)
         if found is None:
             try:
-                found = self._find_model(settings.model, language)
+                found = self._find_model(settings.model, language, root)
             except ModelError as error:
                 found = error
             resolved[key] = found
@@ -444,15 +481,54 @@ class Server(LanguageServer):
             raise type(found)(str(found))  # a new one: an exception that is raised again and again grows
         return found
 
-    def _find_model(self, name: str, language: str) -> Model:
+    def _find_model(self, name: str, language: str, root: str) -> Model:
         if name:
             try:
                 return self._models.by_name(name)
             except ModelError as error:
-                told = f"setting 'model': {error} Until then the model for {language} is used."
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self.tell, told, types.MessageType.Error)
+                self._tell_later(f"setting 'model': {error} Until then the model for {language} is used.")
+        if root:
+            self._pointers[root] = pointer_of(root)  # before it is used: what comes meanwhile is seen the next time
+            try:
+                own = self._models.of_project(root, language)
+            except ModelError as error:
+                self._tell_later(f"the model trained for {root}: {error} Until then the one for {language} is used.")
+            else:
+                if own is not None:
+                    return own
         return self._models.by_language(language)
+
+    def look_for_models(self, *, now: bool = False) -> None:
+        """Let open documents have the model that has been installed for their project, or removed, since it was looked.
+
+        Not more often than every `LOOKED_AGAIN` seconds, unless `now`.
+        """
+        if (now or time.monotonic() - self._looked >= LOOKED_AGAIN) and self._pointers:
+            self._looked = time.monotonic()
+            job = self._worker.submit(Priority.ADVANCE, lambda _: self._look_at_pointers(), key=(self, "pointers"))
+            job.future.add_done_callback(self._read)
+
+    def _look_at_pointers(self) -> None:
+        """Forget which models the projects have whose own is another one now. Model thread only."""
+        changed = [root for root, pointer in self._pointers.items() if pointer_of(root) != pointer]
+        for key in list(self._resolved):
+            if key[2] in changed:
+                self._resolved.pop(key, None)
+        for root in changed:
+            del self._pointers[root]  # it is there again once a document of the project is read
+        if changed:
+            logger.info("another model is installed for %s", ", ".join(changed))
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._read_all_ahead)
+
+    def _read_all_ahead(self) -> None:
+        """Load models, and read with them, before the next key comes."""
+        for uri in list(self._live):
+            self._read_ahead(uri)
+
+    def _tell_later(self, sentence: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self.tell, sentence, types.MessageType.Error)
 
     def _report(self, error: ModelError) -> None:
         if isinstance(error, NoModelError):  # most projects have files that no model is for
@@ -475,10 +551,11 @@ class Server(LanguageServer):
 
     def models_in_use(self) -> list[dict[str, Any]]:
         """Return name, size and language of the models that documents have been completed with."""
+        resolved = list(self._resolved.items())
+        in_use = {(key[1], id(found)): found for key, found in resolved if not isinstance(found, ModelError)}
         return [
             {"language": language, "name": found.name, "bytes": found.size_bytes}
-            for (_, language), found in list(self._resolved.items())
-            if not isinstance(found, ModelError)
+            for (language, _), found in in_use.items()
         ]
 
     # --- settings and messages ------------------------------------------------------------------------------
@@ -524,7 +601,11 @@ class Server(LanguageServer):
         elif sentence not in self._told:
             self._told.add(sentence)
             logger.warning("%s", sentence)
-            self.window_show_message(types.ShowMessageParams(kind, f"{NAME}: {sentence}"))
+            self.say(sentence, kind)
+
+    def say(self, sentence: str, kind: types.MessageType) -> None:
+        """Show the user a message that they have asked for."""
+        self.window_show_message(types.ShowMessageParams(kind, f"{NAME}: {sentence}"))
 
     def for_client(self, text: str) -> str:
         """Return a suggestion's text with the line ends that this client inserts rightly."""
@@ -617,7 +698,15 @@ def _run(
     share_one_heap()  # before there is a second thread
     worker = Worker()
     projects = Projects(caches)
-    new_server = partial(Server, worker, Models(), defaults=settings, make_session=make_session, projects=projects)
+    new_server = partial(
+        Server,
+        worker,
+        Models(),
+        defaults=settings,
+        make_session=make_session,
+        projects=projects,
+        trainings=Trainings(),
+    )
     try:
         return asyncio.run(serve(new_server))
     except KeyboardInterrupt:

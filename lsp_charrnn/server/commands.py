@@ -1,11 +1,14 @@
-"""workspace/executeCommand: an item was accepted, switch off and on, status and statistics."""
+"""workspace/executeCommand: an item was accepted, switch off and on, status and statistics, train on a project."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lsprotocol import types
@@ -13,6 +16,9 @@ from lsprotocol import types
 from lsp_charrnn import __version__
 from lsp_charrnn.config import SETTING_NAMES
 from lsp_charrnn.errors import UserError
+from lsp_charrnn.model.files import find_model, model_for_language
+from lsp_charrnn.server.projects import file_of
+from lsp_charrnn.server.training import Shown, outcome_of
 
 if TYPE_CHECKING:
     from lsp_charrnn.server.app import Server
@@ -20,6 +26,10 @@ if TYPE_CHECKING:
 ACCEPTED: Final = "lspCharrnn.accepted"
 TOGGLE: Final = "lspCharrnn.toggle"
 STATUS: Final = "lspCharrnn.status"
+TRAIN: Final = "lspCharrnn.train"
+CANCEL_TRAINING: Final = "lspCharrnn.cancelTraining"
+
+_TRAIN_TAKES: Final = 'an object of "root" (a URI), "minutes", "suffixes" (such as [".py"]) and "fresh", or nothing'
 
 
 class CommandError(UserError):
@@ -77,6 +87,7 @@ async def status(server: Server, *arguments: Any) -> dict[str, Any]:
         "positionEncoding": server.documents.encoding.value,
         "settings": {name: getattr(server.settings, field) for name, field in SETTING_NAMES.items()},
         "projects": [] if server.projects is None else server.projects.to_json(),
+        "trainings": server.trainings.to_json(),
         "statistics": server.statistics.to_json(),
         "versions": _versions(),
         "pid": os.getpid(),
@@ -84,3 +95,87 @@ async def status(server: Server, *arguments: Any) -> dict[str, Any]:
     if arguments:
         result |= server.document_state(arguments[0])
     return result
+
+
+async def train(server: Server, *arguments: Any) -> dict[str, Any]:
+    """Train a model for a project, and install it if it is better; return how that ended, as JSON.
+
+    Shown as progress, and stopped by its button, by `cancelTraining`, by cancelling the request, and when the client
+    goes. What was stopped is gone on with by the next one, unless that is to be `fresh`.
+    """
+    wanted = _train_arguments(arguments)
+    root = _project(server, wanted.get("root"))
+    name, loop = server.settings.model, asyncio.get_running_loop()
+    base = await loop.run_in_executor(None, lambda: find_model(name) if name else model_for_language("python"))
+    training = server.trainings.start(
+        root,
+        Path(os.path.abspath(base)),  # noqa: PTH100 (links stay)
+        minutes=wanted.get("minutes"),
+        fresh=wanted.get("fresh", False),
+        suffixes=wanted.get("suffixes", ()),
+    )
+    server.own_trainings.append(training)
+    server.protocol.when_cancelled(training.cancel)
+    shown = Shown(server.work_done_progress if server.shows_progress else None, training)
+    try:
+        outcome = await outcome_of(training, shown.tell)
+    except asyncio.CancelledError:
+        training.cancel()
+        raise
+    finally:
+        shown.end()
+        server.own_trainings.remove(training)
+    server.look_for_models(now=True)
+    kind = types.MessageType.Warning if outcome.problem else types.MessageType.Info
+    server.say(outcome.in_words(), kind)
+    return outcome.to_json()
+
+
+async def cancel_training(server: Server, *arguments: Any) -> dict[str, Any]:
+    """Stop the training on a project, or all that this client has started; return which."""
+    root = arguments[0].get("root") if arguments and isinstance(arguments[0], Mapping) else None
+    if len(arguments) > 1 or (arguments and (root is None or set(arguments[0]) != {"root"})):
+        raise CommandError(f'{CANCEL_TRAINING} takes an object of "root" (a URI), or nothing.')
+    if root is None:
+        running = list(server.own_trainings)
+    else:
+        found = server.trainings.find(_project(server, root))
+        running = [] if found is None else [found]
+    for training in running:
+        training.cancel()
+    return {"cancelled": [str(training.root) for training in running]}
+
+
+def _train_arguments(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what `train` was called with. Raises `CommandError`."""
+    if not arguments or arguments == (None,):
+        return {}
+    wanted = arguments[0]
+    if len(arguments) > 1 or not isinstance(wanted, Mapping):
+        raise CommandError(f"{TRAIN} takes {_TRAIN_TAKES}.")
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    minutes, suffixes = wanted.get("minutes", 1), wanted.get("suffixes", [])
+    right = {
+        "root": isinstance(wanted.get("root", ""), str),
+        "minutes": isinstance(minutes, (int, float)) and not isinstance(minutes, bool) and 0 < minutes < 1e6,
+        "suffixes": isinstance(suffixes, list) and all(isinstance(s, str) and s.startswith(".") for s in suffixes),
+        "fresh": isinstance(wanted.get("fresh", False), bool),
+    }
+    for key in wanted:
+        if not right.get(key, False):
+            raise CommandError(f"{TRAIN} cannot use {key!r} as it is given: it takes {_TRAIN_TAKES}.")
+    return wanted
+
+
+def _project(server: Server, root: str | None) -> Path:
+    """Return the directory of the project that is meant: the one named, or the only one. Raises `CommandError`."""
+    if root is None:
+        roots = server.roots()
+        if len(roots) != 1:
+            found = f"{len(roots)} projects are open" if roots else "no project is open"
+            raise CommandError(f'{found}: say which one to train on, by "root", the URI of its folder.')
+        (root,) = roots
+    path = file_of(root)
+    if not path or not os.path.isabs(path) or not os.path.isdir(path):  # noqa: PTH112, PTH117 (it may be odd)
+        raise CommandError(f"{root} is no folder on this machine: give the URI of one that is.")
+    return Path(os.path.realpath(path))

@@ -1,6 +1,6 @@
 """The loaded models, one per directory, shared by all clients of a process. Used on the model thread only.
 
-Finding, verifying and loading are `model.files`'s.
+Finding, verifying and loading are `model.files`'s, and which one a project has, `model.installed`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from lsp_charrnn.errors import ModelError
-from lsp_charrnn.model.files import find_model, list_models, load_model, model_for_language
+from lsp_charrnn.model.files import find_model, list_models, load_model, model_for_language, read_config
+from lsp_charrnn.model.installed import installed_model, pointer_of
 from lsp_charrnn.model.step import Model
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Models:
 
     def __init__(self) -> None:
         self._loaded: dict[Path, Model] = {}
+        self._of_projects: dict[str, Path] = {}  # by the project's root: where the one is that counts
 
     def by_name(self, name: str) -> Model:
         """Return the model of that name or path. Raises `ModelError`."""
@@ -39,6 +41,28 @@ class Models:
                 raise NoModelError(str(error)) from error
             raise
         return self._load(path)
+
+    def of_project(self, root: str, language: str) -> Model | None:
+        """Return the project's own model, if it has one for this language. Raises `ModelError`."""
+        pointer = pointer_of(root)
+        try:
+            path = installed_model(root)
+            self._forget_older(root, None if path is None else path.resolve())
+            if path is None or language not in read_config(path)[0]["languages"]:
+                return None
+            return self._load(path)
+        except ModelError:
+            if pointer_of(root) == pointer:
+                raise
+            return self.of_project(root, language)  # another one was installed meanwhile, and this one removed
+
+    def _forget_older(self, root: str, path: Path | None) -> None:
+        """Keep of a project's models the one that counts: no path means two, so others won't be asked for again."""
+        before = self._of_projects.pop(root, None)
+        if path is not None:
+            self._of_projects[root] = path
+        if before is not None and before not in self._of_projects.values():
+            self._loaded.pop(before, None)
 
     def _load(self, path: Path) -> Model:
         path = path.resolve()

@@ -146,7 +146,7 @@ class Workspace:
 
         None if it lies in none. What the document's file holds is not the project's from now on.
         """
-        place = _place(uri, roots)
+        place = located(uri, roots)
         if place is None:
             self.release(uri)
             return None
@@ -176,7 +176,7 @@ class Workspace:
 
     def changed(self, uris: Iterable[str]) -> None:
         """Files have been saved, created, renamed or deleted; or folders."""
-        self._changed |= {path for uri in uris if (path := _file(uri))}
+        self._changed |= {path for uri in uris if (path := file_of(uri))}
         if self._changed and self._timer is None:
             self._timer = self._loop.call_later(self._gathered, self._read_changed)
 
@@ -336,7 +336,7 @@ def repository_around(uri: str) -> str | None:
 
     Not the user's home, which some keep under git, too: it is no project.
     """
-    path = _file(uri)
+    path = file_of(uri)
     if not path or not Path(path).is_absolute():
         return None
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 (as it is, where there is no home)
@@ -348,17 +348,17 @@ def repository_around(uri: str) -> str | None:
     return None
 
 
-def _place(uri: str, roots: Iterable[str]) -> tuple[str, str] | None:
+def located(uri: str, roots: Iterable[str]) -> tuple[str, str] | None:
     """Return the innermost of `roots` (URIs) that a document lies in, as a path, and the document's path in it."""
     path = uri_path(uri)
     inside = [root for root in roots if path.startswith(uri_path(root).rstrip("/") + "/")]
     if not inside:
         return None
     innermost = max(inside, key=lambda one: len(uri_path(one)))
-    found = _file(innermost)
+    found = file_of(innermost)
     if not found or not Path(found).is_dir():
         return None
-    file, root = _file(uri), str(Path(found))  # some clients end it with a slash
+    file, root = file_of(uri), str(Path(found))  # some clients end it with a slash
     if file is not None:
         # The project's files are told by where they are, not by links that lead there.
         real, top = Path(os.path.realpath(file)), Path(os.path.realpath(root))
@@ -367,7 +367,7 @@ def _place(uri: str, roots: Iterable[str]) -> tuple[str, str] | None:
     return root, path[len(uri_path(innermost).rstrip("/")) + 1 :]
 
 
-def _file(uri: str) -> str | None:
+def file_of(uri: str) -> str | None:
     """Return the path of the file that a URI names; None if it names none."""
     try:
         path = to_fs_path(uri)

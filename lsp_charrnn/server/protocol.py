@@ -5,6 +5,7 @@
 - A text is kept once, by `documents`, and not in pygls's workspace as well.
 - A request sees the document as it was when the request came, though its handler starts later.
 - utf-8 positions wherever the client offers them.
+- Commands can be cancelled, and are under way when `shutdown` comes.
 - Errors that are the user's become LSP errors of one sentence; the rest are bugs, and logged without the user's text.
 """
 
@@ -148,6 +149,15 @@ class Protocol(LanguageServerProtocol):
         """Forget the text."""
         self._noted("didClose", self._server.did_close, params)
 
+    @lsp_method(types.SHUTDOWN)
+    def lsp_shutdown(self, *_: Any) -> None:  # type: ignore[override]  # nothing to wait for, so no generator
+        """Cancel what is under way, as pygls does, which stumbles over commands: they leave the list at once."""
+        own = self.msg_id
+        for request, future in list(self._request_futures.items()):
+            if request != own:
+                future.cancel()
+        self._shutdown = True
+
     @lsp_method(types.EXIT)
     def lsp_exit(self, *_: Any) -> None:  # type: ignore[override]  # nothing to wait for, so no generator
         """End this connection; the process belongs to `app`."""
@@ -165,6 +175,13 @@ class Protocol(LanguageServerProtocol):
     def shut_down(self) -> bool:
         """Whether the client has asked for `shutdown`."""
         return self._shutdown
+
+    def when_cancelled(self, call: Callable[[], None]) -> None:
+        """Let `call` be called if the client cancels the request under way, a command, of which pygls tells nobody."""
+        request = self.msg_id
+        future = None if request is None else self._request_futures.get(request)
+        if future is not None:
+            future.add_done_callback(lambda done: call() if done.cancelled() else None)
 
     def abandon(self) -> None:
         """Cancel every request under way, the client's and ours: nobody waits any more."""

@@ -81,6 +81,8 @@ def run(
     resume: bool = False,
     force: bool = False,
     command: str | None = None,
+    split: Callable[[Sequence[SourceFile], Sequence[SourceFile]], None] = lambda kept, judges: None,
+    told: Callable[[Progress], None] = lambda progress: None,
 ) -> Path | None:
     """Train on what lies under `paths` and write the model directory `out`; return it, or None if interrupted.
 
@@ -92,6 +94,8 @@ def run(
     card, this process's command line. Checkpoint, log, samples and pictures go to `work_dir(out)` and stay there.
     Where torchrun has started several processes (`ranks_of`) they train together, and rank 0 reads, says and writes;
     started again after a crash they resume by themselves.
+    `split` is called with the files to train on and those held out, before the training (not for a built corpus, whose
+    files are not at hand), and may raise what stops it; `told`, with each step's `Progress`.
 
     Raises `SettingError`, `ModelError`, `CorpusError` and `OutputError`, before any work where that can be known then.
     """
@@ -122,7 +126,9 @@ def run(
     else:  # rank 0 sends what it has read: the files may change meanwhile, and lie on no other machine
         suffixes = suffixes or (".py",)
         share = MAX_PROJECT_SHARE if max_project_share is None else max_project_share
-        documents, heldout, corpus = ranks.first(lambda: _read_sources(paths, suffixes, held_out, share, console))
+        documents, heldout, corpus = ranks.first(
+            lambda: _read_sources(paths, suffixes, held_out, share, console, split)
+        )
         suffix = suffixes[0]
     threads = _use_all_cores()
 
@@ -155,6 +161,7 @@ def run(
                 if journal is not None:
                     journal(progress)
                 display(progress)
+                told(progress)
 
             result = train(
                 spec,
@@ -337,10 +344,12 @@ def _read_sources(
     held_out: Sequence[Path | str],
     max_project_share: float,
     console: Console,
+    split: Callable[[Sequence[SourceFile], Sequence[SourceFile]], None],
 ) -> tuple[Sequence[Document], Sequence[Document], Mapping[str, Any]]:
-    """Return what to train on, what to judge by, and the facts about both."""
+    """Return what to train on, what to judge by, and the facts about both; `split` is called with both."""
     files, report = _read(paths, suffixes, held_out, max_project_share, console)
     kept, judges, by = hold_out(files)
+    split(kept, judges)
     return pack(kept), pack(judges), corpus_facts(kept, judges, by, report, known_releases(paths))
 
 

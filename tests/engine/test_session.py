@@ -537,6 +537,33 @@ def test_another_model_begins_anew() -> None:
     assert texts(user.ask()) == ["two"]
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_another_model_that_nobody_has_told_of_begins_anew(forgotten: bool) -> None:
+    """What the one before has suggested is not gone on with, though it is typed along."""
+    now = learned("x = once upon\n")
+    session = Session(lambda _: now, SETTINGS)
+    user = Typist(session, "x = ")
+    assert texts(user.ask()) == ["once upon"]
+    session.advance(URI)
+    assert how_far(session) == (True, False)
+    if forgotten:  # with its state, for other documents' sake
+        session._open[URI].stream = None
+    now = learned("x = only one\n")
+    user.type("on")
+    answer = user.ask()
+    assert not answer.reused
+    assert texts(answer) == ["ly one"]
+    assert how_far(session) == (False, False)
+
+
+def test_a_document_may_have_models_of_its_own() -> None:
+    session = Session(lambda _: learned("x = one\n"), SETTINGS)
+    own = learned("x = own\n")
+    session.open("a", Document.from_text("x = "), path="x", language="python")
+    session.open("b", Document.from_text("x = "), path="x", language="python", models=lambda _: own)
+    assert [texts(session.complete(uri, 4)) for uri in ("a", "b")] == [["one"], ["own"]]
+
+
 def test_each_language_has_its_model() -> None:
     models = {"python": learned("x = snake\n"), "ruby": learned("x = gem\n")}
     session = Session(models.__getitem__, SETTINGS)

@@ -42,7 +42,16 @@ class FakeSession:
         self.documents: dict[str, tuple[Document, str, str]] = {}
         self.projects: dict[str, Any] = {}
 
-    def open(self, uri: str, document: Document, *, path: str, language: str, project: object = None) -> None:
+    def open(
+        self,
+        uri: str,
+        document: Document,
+        *,
+        path: str,
+        language: str,
+        project: object = None,
+        models: Callable[[str], Model] | None = None,
+    ) -> None:
         with self.lock:
             self.documents[uri] = (document, path, language)
             self.projects[uri] = project
