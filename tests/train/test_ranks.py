@@ -242,7 +242,7 @@ class BothRanksBatches:
 def test_with_shards_of_their_own_they_lose_as_one_does_and_one_can_go_on(corpus, tmp_path, monkeypatch):
     """One process in its own order within 1 %; one that reads the same windows, but for the order of sums."""
     one, two = tmp_path / "one", tmp_path / "two"
-    how = {"steps": 150, "batch": 4, "more": ["--checkpoint-every", 50, "--lr", 0.01]}
+    how = {"steps": 150, "batch": 4, "more": ["--checkpoint-every", 50, "--lr", 0.004]}
     alone([corpus], one, **how)
     together([corpus], two, **how)
     for name in ("bits", "heldout_bits", "averaged_bits"):
@@ -250,7 +250,7 @@ def test_with_shards_of_their_own_they_lose_as_one_does_and_one_can_go_on(corpus
     batches = BothRanksBatches(open_corpus(corpus).train, TrainOptions(batch=4, bptt=32))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_batches", lambda documents, options, ranks: batches)
-        options = TrainOptions(steps=150, batch=4, bptt=32, lr=0.01, checkpoint_every=50, device="cpu")
+        options = TrainOptions(steps=150, batch=4, bptt=32, lr=0.004, checkpoint_every=50, device="cpu")
         seen = []
         built = open_corpus(corpus)
         loop.train(SPEC, built.train, built.held_out, options, tmp_path / "same", show=seen.append)
