@@ -392,7 +392,8 @@ def train(
         Optional[str],  # noqa: UP045
         typer.Option(
             metavar="MODEL",
-            help="Start from this model's weights instead of from nothing, and say at the end what has been gained.",
+            help="Start from this model's weights instead of from nothing, and say at the end what has been gained. "
+            "auto: the model for the language that most of the text is in.",
         ),
     ] = None,
     install: Annotated[
@@ -406,7 +407,11 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace the model that --out holds.")] = False,
     suffix: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar=".EXT", help="Learn from files of this kind; may be given again. Default: .py"),
+        typer.Option(
+            metavar=".EXT",
+            help="Learn from files of this kind; may be given again. Default: the programming languages that most of "
+            "the text is in; of these, with --base, those that it knows.",
+        ),
     ] = None,
     held_out: Annotated[
         Optional[list[Path]],  # noqa: UP045
@@ -442,9 +447,10 @@ def train(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from lsp_charrnn.model.installed import alone
-    from lsp_charrnn.tuning import Lines, Tuning, project_of
+    from lsp_charrnn.tuning import Lines, Tuning, base_of, project_of
 
     root = project_of(paths, base) if install else None
+    base = base_of(base, paths)
     if root is None and out_dir is None:
         raise SettingError("--out is missing: name the directory to write the model to, or give --base and --install.")
     lines = Lines() if as_json else None

@@ -70,6 +70,15 @@ PROGRAMMING_LANGUAGES: Final = frozenset(
     }
 )
 
+# What some clients call a language that LSP knows by another id.
+_LANGUAGE_IDS: Final = {"sh": "shellscript", "shell": "shellscript", "bash": "shellscript", "zsh": "shellscript"}
+
+
+def language_id(language: str) -> str:
+    """Return the id that LSP has for `language`, by which models are found."""
+    return _LANGUAGE_IDS.get(language, language)
+
+
 DEFAULT_MINUTES: Final = 30.0  # of training, where neither minutes nor steps are given
 
 

@@ -16,21 +16,23 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
 from lsp_charrnn.errors import CorpusError, ModelError, SettingError
 from lsp_charrnn.evaluate.tuned import TunedReport, compare
-from lsp_charrnn.model.files import find_model, load_model
+from lsp_charrnn.model.files import find_model, load_model, model_for_language
 from lsp_charrnn.model.installed import TUNED, install, installed_model, place_of
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.train.card import add_evaluation
-from lsp_charrnn.train.corpus import SourceFile
+from lsp_charrnn.train.corpus import SourceFile, main_languages
 from lsp_charrnn.train.shards import is_built
 
 if TYPE_CHECKING:
     from lsp_charrnn.train.loop import Progress
+
+AUTO: Final = "auto"  # as --base: whichever model the server would take
 
 
 def project_of(paths: Sequence[Path], base: str | None) -> Path:
@@ -44,6 +46,20 @@ def project_of(paths: Sequence[Path], base: str | None) -> Path:
     if not paths[0].is_dir() or is_built(paths[0]):
         raise SettingError(f"{paths[0]} is no project's directory: with --install give the one that editors open.")
     return Path(os.path.realpath(paths[0]))
+
+
+def base_of(base: str | None, paths: Sequence[Path]) -> str | None:
+    """Return what to start from: for "auto", the path of the model for the language that most under `paths` is in.
+
+    Raises `CorpusError` where there is nothing under `paths`, `ModelError` where there is no such model.
+    """
+    if base != AUTO:
+        return base
+    languages = main_languages(paths)
+    if not languages:
+        where = ", ".join(map(str, paths))
+        raise CorpusError(f"{where} holds no file in a programming language: name what to train on, or another --base.")
+    return str(model_for_language(languages[0]))
 
 
 class Tuning:

@@ -25,6 +25,7 @@ from lsp_charrnn.model.installed import alone, install, installed_model, is_unfi
 from lsp_charrnn.train import loop
 from lsp_charrnn.train.progress import Display
 from lsp_charrnn.train.run import work_dir
+from lsp_charrnn.tuning import base_of
 
 OPTIONS = ["--batch", "4", "--bptt", "32", "--checkpoint-every", "4", "--device", "cpu"]
 
@@ -105,6 +106,31 @@ def test_a_better_model_is_installed_and_listed_and_removed(project: Path, tiny_
     assert installed_model(project) is None
     again = CliRunner().invoke(cli.app, ["models", "uninstall", str(project)])
     assert "no model is installed for" in refused(again, ModelError)
+
+
+def test_what_is_read_and_from_where_it_starts_is_found_out(
+    project: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    for name, languages in (("a-first", ["go"]), ("b-second", ["python"])):
+        shutil.copytree(tiny_model, models / name)
+        config = json.loads((models / name / "config.json").read_text())
+        (models / name / "config.json").write_text(json.dumps({**config, "name": name, "languages": languages}))
+    monkeypatch.setenv("LSP_CHARRNN_MODELS", str(models))
+    (project / "tool.go").write_text("package main\n" + "func f() int { return 1 }\n" * 40)
+    assert base_of("auto", [project]) == str(models / "b-second")
+    assert base_of("tiny", [project]) == "tiny"
+    result = train(project, Path("auto"), "--out", tmp_path / "mine")
+    assert result.exit_code == 0, result
+    config = load_model(tmp_path / "mine").config
+    assert config["evaluation"]["tuned"]["before"] == "b-second"
+    assert config["languages"] == ["python"]  # the base knows no Go
+    for path in project.glob("*.py"):
+        path.unlink()
+    assert base_of("auto", [project]) == str(models / "a-first")
+    (project / "tool.go").unlink()
+    with pytest.raises(CorpusError, match="no file in a programming language"):
+        base_of("auto", [project])
 
 
 def test_where_the_user_wants_it_it_stays(project: Path, tiny_model: Path, tmp_path: Path) -> None:

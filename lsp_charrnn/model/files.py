@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from lsp_charrnn.config import PROGRAMMING_LANGUAGES
+from lsp_charrnn.config import PROGRAMMING_LANGUAGES, language_id
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model.graph import GraphContents, read_graph
 from lsp_charrnn.model.spec import ANCHORS, ModelSpec
@@ -141,7 +141,7 @@ def model_for_language(language: str) -> Path:
     """
     models = [info for info in list_models() if not info.problem]
     for info in models:
-        if language in info.languages:
+        if language_id(language) in info.languages:
             return info.path
     if models and language in PROGRAMMING_LANGUAGES:
         return models[0].path

@@ -16,7 +16,7 @@ from lsprotocol import types
 from lsp_charrnn import __version__
 from lsp_charrnn.config import SETTING_NAMES
 from lsp_charrnn.errors import UserError
-from lsp_charrnn.model.files import find_model, model_for_language
+from lsp_charrnn.model.files import find_model
 from lsp_charrnn.server.projects import file_of
 from lsp_charrnn.server.training import Shown, outcome_of
 
@@ -106,10 +106,11 @@ async def train(server: Server, *arguments: Any) -> dict[str, Any]:
     wanted = _train_arguments(arguments)
     root = _project(server, wanted.get("root"))
     name, loop = server.settings.model, asyncio.get_running_loop()
-    base = await loop.run_in_executor(None, lambda: find_model(name) if name else model_for_language("python"))
+    # Which model is for the language of the project's text, the training finds out; it starts in another directory.
+    base = os.path.abspath(await loop.run_in_executor(None, find_model, name)) if name else "auto"  # noqa: PTH100
     training = server.trainings.start(
         root,
-        Path(os.path.abspath(base)),  # noqa: PTH100 (links stay)
+        base,
         minutes=wanted.get("minutes"),
         fresh=wanted.get("fresh", False),
         suffixes=wanted.get("suffixes", ()),

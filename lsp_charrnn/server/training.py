@@ -163,15 +163,15 @@ class Trainings:
         """Return the training on a project, if there is one, whatever way leads to the project."""
         return self._running.get(project_key(root))
 
-    def start(self, root: Path, base: Path, *, minutes: float | None, fresh: bool, suffixes: Sequence[str]) -> Training:
-        """Start to train on the project at `root`, from the model at `base`.
+    def start(self, root: Path, base: str, *, minutes: float | None, fresh: bool, suffixes: Sequence[str]) -> Training:
+        """Start to train on the project at `root`, from the model at the path `base`, or from the one that fits: auto.
 
         It goes on from where an earlier one was stopped, unless `fresh`. Raises `TrainingError` where one is under way,
         `OutputError` where nothing can be written.
         """
         if self.find(root) is not None:
             raise TrainingError(f"{root} is being trained on already: wait for the end of that, or cancel it.")
-        command = [*PROGRAM, "train", str(root), "--base", str(base), "--install", "--json", "--force"]
+        command = [*PROGRAM, "train", str(root), "--base", base, "--install", "--json", "--force"]
         if is_unfinished(root) and not fresh:
             command.append("--resume")
         if minutes is not None:

@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ import numpy.typing as npt
 from pathspec import GitIgnoreSpec
 from rich.table import Table
 
+from lsp_charrnn.config import PROGRAMMING_LANGUAGES
 from lsp_charrnn.errors import CorpusError
 from lsp_charrnn.text.symbols import header, normalise
 from lsp_charrnn.train.secrets import without_secrets
@@ -37,7 +38,7 @@ MANIFEST: Final = ".lsp-charrnn-corpus.json"  # written by `fetch`: each child o
 LANGUAGES: Final[dict[str, str]] = {
     ".py": "python",
     ".pyi": "python",
-    ".bash": "shell",
+    ".bash": "shellscript",
     ".c": "c",
     ".cc": "cpp",
     ".cpp": "cpp",
@@ -71,7 +72,7 @@ LANGUAGES: Final[dict[str, str]] = {
     ".rs": "rust",
     ".rst": "restructuredtext",
     ".scala": "scala",
-    ".sh": "shell",
+    ".sh": "shellscript",
     ".sql": "sql",
     ".swift": "swift",
     ".toml": "toml",
@@ -82,6 +83,9 @@ LANGUAGES: Final[dict[str, str]] = {
     ".yml": "yaml",
     ".zig": "zig",
 }
+
+PROGRAM_SUFFIXES: Final = tuple(suffix for suffix, name in LANGUAGES.items() if name in PROGRAMMING_LANGUAGES)
+_MAIN_SHARE: Final = 0.1  # of a text in programming languages: what makes less of it is by the way
 
 ARCHIVE_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip", ".whl")
 MAX_FILE_BYTES: Final = 200_000
@@ -494,6 +498,25 @@ def units(paths: Sequence[Path | str]) -> Iterator[Unit]:
                 yield Unit(path.resolve() / name, name)
         else:
             yield Unit(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
+
+
+def main_languages(paths: Sequence[Path | str]) -> list[str]:
+    """Return the programming languages that make a tenth at least of what lies under `paths`, the largest first.
+
+    Names and sizes tell; no file is read. Raises `CorpusError` as `units`.
+    """
+    sizes: Counter[str] = Counter()
+    for unit in units(paths):
+        for found in _find(unit, PROGRAM_SUFFIXES):
+            language = LANGUAGES.get(PurePosixPath(found.path).suffix.lower(), "")
+            if found.drop is None and language in PROGRAMMING_LANGUAGES:
+                sizes[language] += found.size
+    return [language for language, size in sizes.most_common() if size >= _MAIN_SHARE * sizes.total()]
+
+
+def suffixes_of(languages: Collection[str]) -> tuple[str, ...]:
+    """Return the suffixes of files in these languages."""
+    return tuple(suffix for suffix, language in LANGUAGES.items() if language in languages)
 
 
 def fingerprint(unit: Unit, suffixes: Sequence[str]) -> str:

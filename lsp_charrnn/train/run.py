@@ -25,7 +25,7 @@ from rich.console import Console
 from lsp_charrnn import __version__
 from lsp_charrnn.config import TrainOptions
 from lsp_charrnn.errors import OutputError, SettingError
-from lsp_charrnn.model.files import find_model, load_weights
+from lsp_charrnn.model.files import find_model, load_weights, read_config
 from lsp_charrnn.model.score import bits_of_documents
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.model.step import Model
@@ -35,12 +35,15 @@ from lsp_charrnn.train.card import card
 from lsp_charrnn.train.checkpoint import load_checkpoint
 from lsp_charrnn.train.corpus import (
     MAX_PROJECT_SHARE,
+    PROGRAM_SUFFIXES,
     DropReport,
     SourceFile,
     corpus_facts,
     hold_out,
+    main_languages,
     pack,
     read_corpus,
+    suffixes_of,
 )
 from lsp_charrnn.train.export import build_onnx, export_model, refuse_existing
 from lsp_charrnn.train.fetch import known_releases
@@ -87,7 +90,8 @@ def run(
     """Train on what lies under `paths` and write the model directory `out`; return it, or None if interrupted.
 
     A single path may be a corpus that `corpus build` has made: it is mapped, not loaded, and has been filtered and
-    split already. Without `suffixes`, Python is read, and no project is more than `MAX_PROJECT_SHARE` of the text.
+    split already. Without `suffixes`, the programming languages are read that most of the text is in (of these, with
+    `base`, those that it knows), and no project is more than `MAX_PROJECT_SHARE` of the text.
     `spec_options` may give cell, layers and hidden; None is the default, or what `base` (a model's name or path) has.
     `free` names what may be chosen by corpus and machine (`plan.OPEN_OPTIONS`, "hidden"), whatever `options` says.
     `name` is `out`'s own by default, `languages` those of the corpus, the most frequent first, and `command`, for the
@@ -124,7 +128,7 @@ def run(
         chosen = suffixes is not None or max_project_share is not None or bool(held_out)
         documents, heldout, corpus, suffix = ranks.in_turn(lambda: _read_built(paths, chosen, console, ranks))
     else:  # rank 0 sends what it has read: the files may change meanwhile, and lie on no other machine
-        suffixes = suffixes or (".py",)
+        suffixes = suffixes or ranks.first(lambda: _main_suffixes(paths, base))
         share = MAX_PROJECT_SHARE if max_project_share is None else max_project_share
         documents, heldout, corpus = ranks.first(
             lambda: _read_sources(paths, suffixes, held_out, share, console, split)
@@ -336,6 +340,15 @@ def _say_what_changed(console: Console, before: Mapping[str, Any], documents: Se
             "Another number of processes shared the corpus before the checkpoint: the training goes on, reading it "
             "from its start.",
         )
+
+
+def _main_suffixes(paths: Sequence[Path | str], base: str | None) -> tuple[str, ...]:
+    """Return the kinds of files to read where none are named."""
+    languages = main_languages(paths)
+    if base is not None:
+        known = read_config(find_model(base))[0]["languages"]
+        languages = [language for language in languages if language in known] or languages
+    return suffixes_of(languages) or PROGRAM_SUFFIXES  # where there are none, reading says what was looked for
 
 
 def _read_sources(

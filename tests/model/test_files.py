@@ -371,6 +371,14 @@ def test_a_language_that_no_model_knows(places: tuple[Path, Path]) -> None:
     assert model_for_language("rust") == path  # the nearest: the memories know the rest
 
 
+@pytest.mark.parametrize("called", ["shellscript", "shell", "sh", "bash", "zsh"])
+def test_clients_call_a_language_by_several_names(places: tuple[Path, Path], called: str) -> None:
+    write_model(places[0] / "python")
+    path = write_model(places[0] / "scripts")
+    change_config(path, languages=["shellscript"])
+    assert model_for_language(called) == path
+
+
 def test_a_broken_model_is_listed_with_its_problem(places: tuple[Path, Path]) -> None:
     path = write_model(places[0] / "python")
     change_config(path, format=3)

@@ -110,9 +110,7 @@ async def under_way(wire: Wire) -> None:
     await eventually(lambda: any(one["phase"] == "training" for one in wire.server.trainings.to_json()))
 
 
-async def test_a_training_is_shown_told_and_returned(
-    root: Path, course: Callable[[str], None], tiny_model: Path
-) -> None:
+async def test_a_training_is_shown_told_and_returned(root: Path, course: Callable[[str], None]) -> None:
     course("better")
     async with serving(root) as wire:
         answer = begin(wire, TRAIN, {"minutes": 3, "suffixes": [".py", ".pyi"]})
@@ -126,7 +124,7 @@ async def test_a_training_is_shown_told_and_returned(
             "problem": None,
             "sentence": "12.0 % fewer bits on 3 files",
         }
-        options = ["--base", str(tiny_model), "--install", "--json", "--force", "--minutes", "3"]
+        options = ["--base", "auto", "--install", "--json", "--force", "--minutes", "3"]
         assert report["arguments"] == ["train", str(root), *options, "--suffix", ".py", "--suffix", ".pyi"]
         assert report["cwd"] == str(place_of(root))
         assert int(report["threads"]) == max(1, len(os.sched_getaffinity(0)) - 1)

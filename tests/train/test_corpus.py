@@ -17,7 +17,15 @@ from rich.console import Console
 from lsp_charrnn.errors import CorpusError
 from lsp_charrnn.text.symbols import HEADER_END, START
 from lsp_charrnn.train import corpus
-from lsp_charrnn.train.corpus import DropReport, SourceFile, pack, read_corpus, split
+from lsp_charrnn.train.corpus import (
+    DropReport,
+    SourceFile,
+    main_languages,
+    pack,
+    read_corpus,
+    split,
+    suffixes_of,
+)
 
 
 def code(name: str, lines: int = 20) -> str:
@@ -191,6 +199,19 @@ def test_other_languages_by_suffix(tmp_path: Path) -> None:
     write(tmp_path, {"a.rs": "fn main() {}\n", "b.py": code("b")})
     files, _ = read_corpus([tmp_path], suffixes=(".rs", ".py"))
     assert [file.language for file in files] == ["rust", "python"]
+
+
+def test_the_languages_that_most_of_a_text_is_in(tmp_path: Path) -> None:
+    root = write(tmp_path / "work", {"a.go": "g" * 500, "b.ts": "t" * 300, "c.py": "p" * 60, "notes.md": "m" * 9_000})
+    write(root, {".gitignore": "made/\n", "made/d.rs": "r" * 900, "vendor/e.lua": "l" * 900})
+    (root / ".git").mkdir()
+    assert main_languages([root]) == ["go", "typescript"]  # what is left out of a corpus doesn't count
+    assert main_languages([root, root / "c.py"]) == ["go", "typescript", "python"]
+    assert main_languages([tar(tmp_path / "x-1.tar.gz", {"x-1/a.c": "int i;"}), root / "notes.md"]) == ["c"]
+    assert main_languages([root / "notes.md"]) == []
+    assert set(suffixes_of(["shellscript", "go"])) == {".bash", ".sh", ".go"}
+    with pytest.raises(CorpusError, match="name one that exists"):
+        main_languages([tmp_path / "nowhere"])
 
 
 SECRETS = [
