@@ -1,10 +1,10 @@
 """What networks of the same size learn in the same time, or from the same text: cells, layers, and a transformer.
 
-    python -m benchmarks.networks CORPUS [--parameters 500000] [--minutes 4 | --characters 10e6] [--only NAME]... [--json FILE]
+    python -m benchmarks.networks CORPUS [--parameters N] [--minutes M | --characters N] [--only NAME]... [--json FILE]
 
-CORPUS is a directory that `corpus build` made. Every network has as many parameters as the others within three per cent,
-reads the same batches in the same order, is trained by the same optimiser and schedule, and is judged by the same
-held-out projects. What it decided is in docs/experiments.md, "Cells and sizes".
+CORPUS is a directory that `corpus build` made. Every network has as many parameters as the others within three per
+cent, reads the same documents in the same order, is trained by the same optimiser and schedule, and is judged by the
+same held-out projects. What it decided is in docs/experiments.md, "Cells and sizes".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -39,11 +39,10 @@ if TYPE_CHECKING:
     from lsp_charrnn.train.batches import Document
 
 CONTEXT: Final = 512  # symbols that the transformer sees at most; it is judged with at least half of them
-HEADS: Final = 4  # of its attention
+HEADS: Final = 4  # of its attention, each of an even number of units
 TRANSFORMER_LAYERS: Final = 4
 TOLERANCE: Final = 0.03  # of the number of parameters
 _WARMUP: Final = 0.05  # of the run
-_SIZES_IN_STEPS_OF: Final = 8  # units: what matrix products like
 
 # By name: cell, layers, skip. The projected LSTM and the transformer are no `ModelSpec`s, for no model is shipped so.
 CELLS: Final[dict[str, tuple[str, int, bool]]] = {
@@ -96,7 +95,8 @@ def main(
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=False
         )
         if done.returncode:
-            raise UserError(f"{name}: the training ended with exit code {done.returncode} (see above).")
+            said = done.stdout.strip().splitlines() if done.returncode == 2 else []
+            raise UserError("\n".join(said) or f"{name}: the training ended with exit code {done.returncode}.")
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         console.print(f"{name}: {found['bits']:.3f} bits after {found['minutes']:.1f} minutes", highlight=False)
         return found
@@ -153,7 +153,7 @@ def trained(
     built = open_corpus(corpus)
     judged = judging(built.held_out)
     torch.manual_seed(0)
-    units, network = sized(lambda units: network_of(name, units), parameters)
+    units, network = sized(name, parameters)
     cpu = torch.device("cpu")
     reads_windows = name == TRANSFORMER
     window = CONTEXT if reads_windows else 128
@@ -212,21 +212,22 @@ def network_of(name: str, units: int) -> Any:
     return CharRnn(ModelSpec(cell=cell, layers=layers, hidden=units, skip=skip))  # type: ignore[arg-type]
 
 
-def sized(build: Callable[[int], Any], parameters: int) -> tuple[int, Any]:
-    """Return units and network whose number of parameters is nearest to `parameters`."""
+def sized(name: str, parameters: int) -> tuple[int, Any]:
+    """Return units and the network `name` whose number of parameters is nearest to `parameters`."""
     import torch
 
-    low, high = 1, 1024
+    unit = 2 * HEADS if name == TRANSFORMER else 4
 
-    def count(steps: int) -> int:
+    def missed(steps: int) -> int:
         with torch.device("meta"):
-            return parameters_of(build(steps * _SIZES_IN_STEPS_OF))
+            return parameters_of(network_of(name, steps * unit)) - parameters
 
+    low, high = 1, 2048 // unit
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) <= parameters else (low, middle)
-    steps = min((low, high), key=lambda steps: abs(count(steps) - parameters))
-    return steps * _SIZES_IN_STEPS_OF, build(steps * _SIZES_IN_STEPS_OF)
+        low, high = (middle, high) if missed(middle) <= 0 else (low, middle)
+    steps = min((low, high), key=lambda steps: abs(missed(steps)))
+    return steps * unit, network_of(name, steps * unit)
 
 
 def parameters_of(network: nn.Module) -> int:
@@ -274,13 +275,12 @@ def projected_of(units: int) -> nn.Module:
     class Projected(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.half = units // 2
-            embedding = ModelSpec.embedding
+            embedding, self.outputs = ModelSpec.embedding, units // 2
             self.embedding = nn.Embedding(VOCABULARY, embedding)
             self.layers = nn.ModuleList(
-                [nn.LSTM(embedding, units, proj_size=self.half), nn.LSTM(self.half, units, proj_size=self.half)]
+                nn.LSTM(inputs, units, proj_size=self.outputs) for inputs in (embedding, self.outputs)
             )
-            self.output = nn.Linear(2 * self.half, VOCABULARY)
+            self.output = nn.Linear(2 * self.outputs, VOCABULARY)
             nn.init.normal_(self.embedding.weight, std=0.3)
             for layer in self.layers:
                 for name, parameter in layer.named_parameters():
@@ -288,16 +288,16 @@ def projected_of(units: int) -> nn.Module:
                         (nn.init.orthogonal_ if "weight_h" in name else nn.init.xavier_uniform_)(parameter)
                     else:
                         nn.init.zeros_(parameter)
-                nn.init.ones_(layer.bias_ih_l0.data[units : 2 * units])  # type: ignore[union-attr,operator,index]
+                nn.init.ones_(layer.bias_ih_l0.data[units : 2 * units])  # type: ignore[index]
 
         def initial_state(self, lanes: int) -> Tensor:
             """Return the state before any symbol: output and cell of each layer beside each other."""
-            return torch.zeros(2, 1, lanes, self.half + units)
+            return torch.zeros(2, 1, lanes, self.outputs + units)
 
         def forward(self, symbols: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
             values, outputs, states = self.embedding(symbols), [], []
             for layer, before in zip(self.layers, state, strict=True):
-                hidden, memory = before.split((self.half, units), dim=-1)
+                hidden, memory = before.split((self.outputs, units), dim=-1)
                 values, after = layer(values, (hidden.contiguous(), memory.contiguous()))
                 outputs.append(values)
                 states.append(torch.cat(after, dim=-1).float())
@@ -311,7 +311,6 @@ def transformer_of(units: int) -> nn.Module:
     import torch
     from torch import nn
     from torch.nn import functional
-
 
     def rotated(values: Tensor, turn: Tensor) -> Tensor:  # Su et al. 2021, eq. 34; [lanes, heads, time, dimensions]
         left, right = values.chunk(2, dim=-1)
@@ -340,7 +339,8 @@ def transformer_of(units: int) -> nn.Module:
                 rotated(query, turn), rotated(key, turn), value, is_causal=True
             )
             read = read + self.attended(seen.transpose(1, 2).flatten(2))
-            return read + self.narrow(functional.relu(self.wide(self.between(read))).square())
+            after: Tensor = read + self.narrow(functional.relu(self.wide(self.between(read))).square())
+            return after
 
     class Transformer(nn.Module):
         def __init__(self) -> None:
