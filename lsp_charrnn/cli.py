@@ -630,6 +630,14 @@ def evaluate_bits(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Measure on a fixed sample of so many characters."),
     ] = None,
+    suffix: SuffixOption = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also what PPMd (order 16) and xz need for each file alone.")
+    ] = False,
+    record: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Write the figures into the model's card, under this name."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure bits per character: how well the model predicts each character from those before it (lower is better).
@@ -637,8 +645,14 @@ def evaluate_bits(
     The held-out projects of this repository come with `lsp-charrnn corpus fetch corpora/heldout-python.toml`.
     """
     from lsp_charrnn.evaluate.bits import measure_bits
+    from lsp_charrnn.model.files import find_model
+    from lsp_charrnn.train.card import add_evaluation
 
-    report = measure_bits(_existing(paths), model=model, max_chars=max_chars)
+    report = measure_bits(
+        _existing(paths), model=model, max_chars=max_chars, suffixes=suffix or (".py",), compare=compare
+    )
+    if record:
+        add_evaluation(find_model(model or report.model), {record: report.for_card()})
     _show(report, as_json)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.table import Table
@@ -19,7 +19,7 @@ from lsp_charrnn.evaluate.heldout import heldout_files
 from lsp_charrnn.model.files import find_model, load_model, model_for_language
 from lsp_charrnn.model.score import LANES, Predictor, bits_of_documents
 from lsp_charrnn.text.symbols import header
-from lsp_charrnn.train.corpus import SourceFile
+from lsp_charrnn.train.corpus import LANGUAGES, SourceFile
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,25 @@ class FileBits:
     characters: int
     bits: float
 
+    @property
+    def language(self) -> str:
+        """Its language, by its name."""
+        suffix = PurePosixPath(self.path).suffix.lower()
+        return LANGUAGES.get(suffix, suffix.lstrip("."))
+
 
 @dataclass(frozen=True)
 class BitsReport:
-    """Bits per character of one model, by file, by project and in all."""
+    """Bits per character of one model, by file, by project, by language and in all.
+
+    `compressors` are the same files by general compressors, each file alone, by their names.
+    """
 
     model: str
     files: tuple[FileBits, ...]
     dropped: dict[str, int]  # files left out, by reason
     seconds: float
+    compressors: dict[str, tuple[FileBits, ...]] = field(default_factory=dict)
 
     @property
     def characters(self) -> int:
@@ -55,6 +65,20 @@ class BitsReport:
         """Return the files of each project, by name."""
         names = sorted({file.project for file in self.files})
         return {name: tuple(file for file in self.files if file.project == name) for name in names}
+
+    def by_language(self) -> dict[str, tuple[FileBits, ...]]:
+        """Return the files of each language, by name."""
+        names = sorted({file.language for file in self.files})
+        return {name: tuple(file for file in self.files if file.language == name) for name in names}
+
+    def for_card(self) -> dict[str, Any]:
+        """Return the figures that belong on a model's card, as JSON data."""
+        facts: dict[str, Any] = {"characters": self.characters, "bits per char": round(self.bits_per_char, 3)}
+        languages = self.by_language()
+        if len(languages) > 1:
+            facts |= {name: round(_bits_per_char(files), 3) for name, files in languages.items()}
+        facts |= {f"project {name}": round(_bits_per_char(files), 3) for name, files in self.by_project().items()}
+        return facts | {name: round(_bits_per_char(files), 3) for name, files in self.compressors.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures as JSON data."""
@@ -79,21 +103,36 @@ class BitsReport:
             "characters": self.characters,
             "bits_per_char": self.bits_per_char,
             "seconds": round(self.seconds, 1),
+            "languages": {name: _bits_per_char(files) for name, files in self.by_language().items()},
+            "compressors": {name: _bits_per_char(files) for name, files in self.compressors.items()},
             "projects": projects,
             "files": files,
             "dropped": self.dropped,
         }
 
     def table(self) -> Table:
-        """Return one row a project and the total."""
+        """Return a row for each project, one for each language if there are several, and the total."""
         table = Table(title=f"Bits per character, model {self.model}", caption=self._caption())
         table.add_column("project")
-        for name in ("files", "characters", "bits per character"):
+        for name in ("files", "characters", "bits per character", *self.compressors):
             table.add_column(name, justify="right")
+
+        def add(name: str, files: Sequence[FileBits]) -> None:
+            chosen = {(file.project, file.path) for file in files}
+            row = [name, f"{len(files):,}", f"{_characters(files):,}", f"{_bits_per_char(files):.3f}"]
+            for costs in self.compressors.values():
+                row.append(f"{_bits_per_char([cost for cost in costs if (cost.project, cost.path) in chosen]):.3f}")
+            table.add_row(*row)
+
         for name, files in self.by_project().items():
-            table.add_row(name, f"{len(files):,}", f"{_characters(files):,}", f"{_bits_per_char(files):.3f}")
+            add(name, files)
         table.add_section()
-        table.add_row("all", f"{len(self.files):,}", f"{self.characters:,}", f"{self.bits_per_char:.3f}")
+        languages = self.by_language()
+        if len(languages) > 1:
+            for name, files in languages.items():
+                add(name, files)
+            table.add_section()
+        add("all", self.files)
         return table
 
     def _caption(self) -> str:
@@ -109,12 +148,14 @@ def measure_bits(
     suffixes: Sequence[str] = (".py",),
     max_chars: int | None = None,
     projects: Collection[str] = (),
+    compare: bool = False,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> BitsReport:
     """Measure a model, as it is served, on the source files under `paths` or on a fixed sample of them.
 
-    If `projects` are named, on these only: their own directories need not be paths that git tracks.
+    If `projects` are named, on these only: their own directories need not be paths that git tracks. With `compare`
+    compressors are measured on the same files, each alone; that raises `UserError` where PPMd is not installed.
     `model` is a name or a path, by default the files' language's own. `progress` is called with (characters
     read, characters in all). Raises `CorpusError` if nothing is found, `ModelError` if there is no such
     model.
@@ -123,6 +164,11 @@ def measure_bits(
     directory = find_model(model) if model else model_for_language(heldout.files[0].language)
     served = load_model(directory, threads)
     report = bits_of(served, heldout.files, name=served.name, progress=progress)
+    if compare:
+        from lsp_charrnn.evaluate.compress import measure_compressors  # which counts in `FileBits`
+
+        rows = measure_compressors(heldout.files, projects=heldout.files, ways=("cold",))
+        report = replace(report, compressors={f"{row.compressor}, {row.way}": row.files for row in rows})
     dropped = {reason: count for reason, count in heldout.dropped.dropped_files.items() if reason != "wrong suffix"}
     return replace(report, dropped=dropped)
 

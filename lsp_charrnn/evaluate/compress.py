@@ -68,10 +68,11 @@ def measure_compressors(
     files: Sequence[SourceFile],
     *,
     projects: Sequence[SourceFile],
+    ways: Sequence[Way] = WAYS,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CompressorRow]:
-    """Compress each of `files`, cold and primed, by each compressor; the files are in order of their names.
+    """Compress each of `files` in the `ways` by each compressor; the files are in order of their names.
 
     `projects` are the whole files of the projects that `files` are from; `files` may be a sample of them, cut
     short. `progress` is called with (characters done, characters in all). Raises `CorpusError` if there is no text in
@@ -90,8 +91,10 @@ def measure_compressors(
     ppmd_bits(b"")  # if it is missing, say so before the first file is read
 
     def bits(file: SourceFile) -> list[float]:
-        rest = b"".join(other.text for other in rest_of_project(file, by_project[file.project]))
-        return [cost(file.text, after) for cost in compressors.values() for after in (b"", rest)]
+        before = {"cold": b""}
+        if "primed" in ways:
+            before["primed"] = b"".join(other.text for other in rest_of_project(file, by_project[file.project]))
+        return [cost(file.text, before[way]) for cost in compressors.values() for way in ways]
 
     measured = sorted((file for file in files if file.text), key=lambda file: (file.project, file.path))
     costs, done = [], 0
@@ -101,7 +104,7 @@ def measure_compressors(
             done += len(file.text)
             if progress is not None:
                 progress(done, total)
-    rows = [(name, way) for name in compressors for way in WAYS]
+    rows = [(name, way) for name in compressors for way in ways]
     return [
         CompressorRow(
             name,

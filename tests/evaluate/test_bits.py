@@ -1,12 +1,19 @@
 """Bits per character: what is counted, and that reading many files at once changes nothing."""
 
+import io
+import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
+from lsp_charrnn.cli import app
 from lsp_charrnn.errors import CorpusError
-from lsp_charrnn.evaluate.bits import bits_of
+from lsp_charrnn.evaluate.bits import FileBits, bits_of
 from lsp_charrnn.model import score
 from lsp_charrnn.text.symbols import header
 from lsp_charrnn.train.corpus import SourceFile
@@ -96,6 +103,42 @@ def test_the_report_weighs_every_character_the_same():
     assert data["bits_per_char"] == pytest.approx(total / data["characters"])
     assert list(data["projects"]) == ["p0", "p1", "p2", "q"]
     assert report.table().row_count == 5
+
+
+def test_languages_and_compressors_stand_beside_the_projects():
+    report = bits_of(Uniform(), [a_file("fn f() {}\n", "a.rs", "p"), a_file("x = 1\n" * 9, "b.py", "p")])
+    costs = (FileBits("p", "a.rs", 10, 20.0), FileBits("p", "b.py", 54, 54.0))
+    report = replace(report, compressors={"PPMd-16, cold": costs})
+    assert list(report.by_language()) == ["python", "rust"]
+    shown = Console(file=io.StringIO(), width=120)
+    shown.print(report.table())
+    text = shown.file.getvalue()
+    assert [line.split("\u2502")[-2].strip() for line in text.splitlines() if "rust" in line] == ["2.000"]
+    assert [line.split("\u2502")[-2].strip() for line in text.splitlines() if "all" in line] == ["1.156"]
+    assert report.for_card() == {
+        "characters": 64,
+        "bits per char": 8.0,
+        "python": 8.0,
+        "rust": 8.0,
+        "project p": 8.0,
+        "PPMd-16, cold": 1.156,
+    }
+    assert report.to_json()["languages"] == {"python": 8.0, "rust": 8.0}
+
+
+def test_the_card_gets_the_figures(tiny_model, tmp_path):
+    model = tmp_path / "mine"
+    shutil.copytree(tiny_model, model)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.rs").write_text("fn quartz() {}\n" * 30)
+    command = ["evaluate", "bits", str(tmp_path / "p"), "--model", str(model), "--suffix", ".rs", "--compare"]
+    done = CliRunner().invoke(app, [*command, "--record", "held-out Rust", "--json"])
+    assert done.exit_code == 0, done
+    data = json.loads(done.stdout)
+    figures = json.loads((model / "config.json").read_text())["evaluation"]["held-out Rust"]
+    assert figures["project p"] == round(data["bits_per_char"], 3)
+    assert 0 < figures["PPMd-16, cold"] < 2
+    assert "| held-out Rust: project p |" in (model / "README.md").read_text()
 
 
 def test_nothing_to_measure_is_one_sentence():
