@@ -689,6 +689,7 @@ def evaluate_fit_mixer(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects that neither was trained on.")],
     out_path: Annotated[Path, typer.Option("--out", "-o", help="Where to write it.")],
     model: ModelOption = "",
+    suffix: SuffixOption = None,
 ) -> None:
     """Fit the gate that mixes the model with the memories (`lsp_charrnn/engine/mixer.safetensors`). Needs torch."""
     from lsp_charrnn.evaluate.memory import fit_mixer
@@ -698,7 +699,9 @@ def evaluate_fit_mixer(
             err.print(f"[dim]{what}: {done}{f'/{total}' if total else ''}[/]")
 
     try:
-        alone, mixed = fit_mixer(_existing(paths), out_path, model=model, progress=progress)
+        alone, mixed = fit_mixer(
+            _existing(paths), out_path, model=model, suffixes=suffix or (".py",), progress=progress
+        )
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     out.print(f"{alone:.3f} bits per character → {mixed:.3f}, on the text it was fitted to; wrote {out_path}")

@@ -23,7 +23,6 @@ from lsp_charrnn.evaluate.compress import measure_compressors
 from lsp_charrnn.evaluate.heldout import heldout_files, take_in_turn
 from lsp_charrnn.evaluate.output import write_whole
 from lsp_charrnn.model.files import find_model, load_model, model_for_language
-from lsp_charrnn.model.step import Model
 from lsp_charrnn.train.corpus import SourceFile
 from lsp_charrnn.train.mixing import Places, bits, fit, places_of_projects
 
@@ -139,22 +138,26 @@ def fit_mixer(
     out: Path,
     *,
     model: str | Path = "",
+    suffixes: Sequence[str] = (".py",),
     max_chars: int = FITTED_CHARS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[float, float]:
     """Fit a mixer to the projects under `paths`, and write it to `out`; return the bits of the LSTM and of the mixture.
 
-    These are of the text that it was fitted to. The model must not have been trained on it. Raises `CorpusError`,
-    `ModelError`, `OutputError`.
+    These are of the text that it was fitted to. Each file is read by `model`, or by its language's; neither must have
+    been trained on it. Raises `CorpusError`, `ModelError`, `OutputError`.
     """
-    files = heldout_files(paths).files
-    served: Model = load_model(find_model(model) if model else model_for_language(files[0].language))
+    files = heldout_files(paths, suffixes=suffixes).files
     chosen = tuple(_in_turn(files, max_chars, FILE_CHARS))
+    by_model: dict[Path, list[SourceFile]] = {}
+    for file in chosen:
+        by_model.setdefault(find_model(model) if model else model_for_language(file.language), []).append(file)
     parts: list[Places] = []
-    for _, places in places_of_projects(served, files, chosen=chosen, most=FILE_CHARS):
-        parts.append(places)
-        if progress is not None:
-            progress("reading", len(parts), len(chosen))
+    for path, group in by_model.items():
+        for _, places in places_of_projects(load_model(path), files, chosen=group, most=FILE_CHARS):
+            parts.append(places)
+            if progress is not None:
+                progress("reading", len(parts), len(chosen))
     mixer = fit(parts, progress=None if progress is None else lambda done, _: progress("fitting", done, 0))
     _write(mixer, out)
     characters = sum(map(len, parts))

@@ -147,6 +147,18 @@ def test_a_mixer_is_fitted_and_written(
     assert mixed < alone
 
 
+def test_each_language_is_read_by_its_own_model(
+    projects: list[Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (projects[0] / "tool.go").write_text("package main\n" * 30)
+    monkeypatch.setattr(memory, "model_for_language", lambda language: Path(language))
+    monkeypatch.setattr(memory, "load_model", lambda path: (read.append(str(path)), load_model(tiny_model))[1])
+    monkeypatch.setattr(memory, "fit", functools.partial(mixing.fit, steps=1))
+    read: list[str] = []
+    fit_mixer(projects, tmp_path / "mixer.safetensors", suffixes=(".py", ".go"))
+    assert sorted(read) == ["go", "python"]
+
+
 def test_where_there_is_nothing_to_measure_it_says_so(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "empty.py").touch()
