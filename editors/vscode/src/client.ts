@@ -8,14 +8,17 @@ import { SECTION, serverSettings } from './settings';
 
 const ON_LANGUAGE = 'onLanguage:'; // what package.json's activationEvents begin with: the languages that are served
 const SCHEMES = ['file', 'untitled'];
+const SETTLED = 100; // ms after the server was given the settings that it has asked for
 
 export class Client implements Disposable {
   private readonly emitter = new EventEmitter<void>();
-  readonly onDidChange = this.emitter.event;
+  readonly onDidChange = this.emitter.event; // of the connection, and of the settings that the server has
   connection: Connection = 'starting';
   server: Server | undefined;
   private readonly languages: readonly string[];
   private client: LanguageClient | undefined;
+  private child: ChildProcess | undefined;
+  private problem = '';
   private last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -39,7 +42,8 @@ export class Client implements Disposable {
   async stop(): Promise<void> {
     const client = this.client;
     this.client = undefined; // before its end is heard of
-    if (client?.needsStop()) await client.stop().catch(() => undefined);
+    if (client?.state === State.Starting) this.child?.kill(); // it can't be asked yet, and may be fetching for minutes
+    else if (client?.needsStop()) await client.stop().catch(() => undefined);
   }
 
   dispose(): void {
@@ -49,8 +53,9 @@ export class Client implements Disposable {
   /** Returns what a command of the server returns; undefined where it fails, and the user is told. */
   async execute<T>(name: string, ...args: unknown[]): Promise<T | undefined> {
     const client = this.client;
+    if (!client || this.connection !== 'running') return void window.showWarningMessage('lsp-charrnn: the server is not running.');
     try {
-      return await client?.sendRequest(ExecuteCommandRequest.type, { command: `${SECTION}.${name}`, arguments: args });
+      return await client.sendRequest(ExecuteCommandRequest.type, { command: `${SECTION}.${name}`, arguments: args });
     } catch (error) {
       if (client === this.client && this.connection === 'running') void window.showErrorMessage(`lsp-charrnn: ${(error as Error).message}`);
       return undefined;
@@ -74,20 +79,36 @@ export class Client implements Disposable {
       documentSelector: SCHEMES.flatMap((scheme) => this.languages.map((language) => ({ scheme, language }))),
       initializationOptions: serverSettings,
       outputChannel: this.log,
-      middleware: { handleWorkDoneProgress: this.showProgress },
+      initializationFailedHandler: () => false, // `become` tells of it
+      middleware: {
+        handleWorkDoneProgress: this.showProgress,
+        workspace: {
+          configuration: (params, token, next) => {
+            setTimeout(() => this.emitter.fire(), SETTLED); // what it does may be something else, then
+            return next(params, token);
+          },
+        },
+      },
     }));
+    const write = client.error.bind(client);
+    client.error = (message, data) => write(message, data, false); // to the log: it would show three messages for one failure
     const usual = client.createDefaultErrorHandler();
     client.clientOptions.errorHandler = {
       error: (...all) => usual.error(...all),
-      closed: () => (this.client === client ? usual.closed() : { action: CloseAction.DoNotRestart, handled: true }),
+      // Only one that has run is started again by itself.
+      closed: () => (this.client === client && this.connection === 'running' ? usual.closed() : { action: CloseAction.DoNotRestart, handled: true }),
     };
     client.onDidChangeState(({ newState }) => {
       if (this.client === client) this.become(newState === State.Running ? 'running' : newState === State.Starting ? 'starting' : 'failed');
     });
-    await client.start().catch(() => undefined); // the client has shown why, in the words of `spawn`
+    this.problem = 'the server has ended at once, or too often. The log says why.';
+    await client.start().catch(() => undefined);
   }
 
   private become(connection: Connection): void {
+    if (connection === 'failed' && this.connection !== 'failed') {
+      void window.showErrorMessage(`lsp-charrnn: ${this.problem}`, 'Open the Log').then((button) => button && this.log.show());
+    }
     this.connection = connection;
     this.emitter.fire();
   }
@@ -95,11 +116,12 @@ export class Client implements Disposable {
   /** Runs outside the folder that is open, so that nothing in there can pass for the server or for one of its modules. */
   private spawn({ program, args }: Server): Promise<ChildProcess> {
     return new Promise((resolve, reject) => {
-      const child = spawn(program, args, { cwd: this.context.extensionPath });
+      const child = (this.child = spawn(program, args, { cwd: this.context.extensionPath }));
       child.once('spawn', () => resolve(child));
-      child.once('error', ({ message }) =>
-        reject(`Can't run '${program}' (${message}): install lsp-charrnn so that it is on PATH, or correct ${SECTION}.command.`),
-      );
+      child.once('error', ({ message }) => {
+        this.problem = `can't run '${program}' (${message}): install lsp-charrnn so that it is on PATH, or correct ${SECTION}.command.`;
+        reject(this.problem);
+      });
     });
   }
 }

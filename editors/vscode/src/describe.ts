@@ -100,7 +100,7 @@ function models({ models: all }: Status): [string, string][] {
 }
 
 function project({ root, ready, files, characters }: Status['projects'][number]): [string, string] {
-  return [root, ready ? `${number(files)} files, ${number(characters)} characters` : 'being read'];
+  return [root, ready ? `${number(files)} ${files === 1 ? 'file' : 'files'}, ${number(characters)} characters` : 'being read'];
 }
 
 const number = (value: number): string => value.toLocaleString('en');

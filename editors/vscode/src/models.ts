@@ -10,7 +10,8 @@ const DIRECTORY = { label: 'Another directory…', path: undefined };
 
 /** Lets the user choose, and sets it; it takes effect with the next key. */
 export async function pickModel(server: Server | undefined, cwd: string): Promise<void> {
-  const pick = await window.showQuickPick([AUTOMATIC, ...(await models(server, cwd)), DIRECTORY], { title: 'Pick a model' });
+  const choices = models(server, cwd).then((found) => [AUTOMATIC, ...found, DIRECTORY]);
+  const pick = await window.showQuickPick(choices, { title: 'Pick a model' });
   const directory = pick === DIRECTORY ? await window.showOpenDialog({ canSelectFolders: true, canSelectFiles: false }) : undefined;
   const path = pick?.path ?? directory?.[0]?.fsPath;
   if (path !== undefined) await change('model', path);

@@ -1,5 +1,5 @@
 // The item in the status bar, and its menu.
-import { commands, type Disposable, MarkdownString, StatusBarAlignment, ThemeColor, window, workspace } from 'vscode';
+import { commands, type Disposable, MarkdownString, StatusBarAlignment, ThemeColor, window } from 'vscode';
 import type { Client } from './client';
 import { isUnderWay, type Standing, standing, type Status } from './describe';
 import { isOff, SECTION } from './settings';
@@ -25,7 +25,6 @@ export class StatusBar implements Disposable {
       this.item,
       client.onDidChange(() => void this.update()),
       window.onDidChangeActiveTextEditor(() => void this.update()),
-      workspace.onDidChangeConfiguration((event) => event.affectsConfiguration(SECTION) && this.later(300)), // the server hears of it, too
     ];
   }
 
@@ -43,7 +42,7 @@ export class StatusBar implements Disposable {
     this.item.tooltip = new MarkdownString('**lsp-charrnn**\n\n').appendText(now.detail);
     this.item.accessibilityInformation = { label: `lsp-charrnn: ${now.detail}` };
     this.item.backgroundColor = now.kind === 'error' ? new ThemeColor('statusBarItem.errorBackground') : undefined;
-    if (connection === 'running' && isUnderWay(now)) this.later(wait, Math.min(1.5 * wait, LATEST));
+    if (connection === 'running' && isUnderWay(now)) this.timer = setTimeout(() => void this.update(Math.min(1.5 * wait, LATEST)), wait);
   }
 
   async menu(): Promise<void> {
@@ -71,10 +70,5 @@ export class StatusBar implements Disposable {
   dispose(): void {
     clearTimeout(this.timer);
     for (const one of this.listening) one.dispose();
-  }
-
-  private later(ms: number, next = SOONEST): void {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.update(next), ms);
   }
 }
