@@ -1,6 +1,6 @@
 // The connection to the server: found, started, asked. Ghost text is vscode-languageclient's; all behaviour is the server's.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { type Disposable, EventEmitter, type ExtensionContext, type LogOutputChannel, type TextDocument, window } from 'vscode';
+import { EventEmitter, type ExtensionContext, type LogOutputChannel, type TextDocument, window } from 'vscode';
 import { CloseAction, ExecuteCommandRequest, LanguageClient, type Middleware, State } from 'vscode-languageclient/node';
 import type { Connection, Status } from './describe';
 import type { Server } from './discovery';
@@ -10,7 +10,7 @@ const ON_LANGUAGE = 'onLanguage:'; // what package.json's activationEvents begin
 const SCHEMES = ['file', 'untitled'];
 const SETTLED = 100; // ms after the server was given the settings that it has asked for
 
-export class Client implements Disposable {
+export class Client {
   private readonly emitter = new EventEmitter<void>();
   readonly onDidChange = this.emitter.event; // of the connection, and of the settings that the server has
   connection: Connection = 'starting';
@@ -27,6 +27,7 @@ export class Client implements Disposable {
     private readonly find: () => Promise<Server | undefined>,
     private readonly showProgress: NonNullable<Middleware['handleWorkDoneProgress']>,
   ) {
+    context.subscriptions.push(this.emitter);
     const { activationEvents: events }: { activationEvents: string[] } = context.extension.packageJSON;
     this.languages = events.filter((event) => event.startsWith(ON_LANGUAGE)).map((event) => event.slice(ON_LANGUAGE.length));
   }
@@ -44,10 +45,6 @@ export class Client implements Disposable {
     this.client = undefined; // before its end is heard of
     if (client?.state === State.Starting) this.child?.kill(); // it can't be asked yet, and may be fetching for minutes
     else if (client?.needsStop()) await client.stop().catch(() => undefined);
-  }
-
-  dispose(): void {
-    this.emitter.dispose();
   }
 
   /** Returns what a command of the server returns; undefined where it fails, and the user is told. */

@@ -1,5 +1,5 @@
 // What begins when VS Code opens a file of code: the server is found and started, the status bar and the commands are there.
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { commands, type ExtensionContext, window, workspace } from 'vscode';
 import { Client } from './client';
 import { explanation, statistics } from './describe';
@@ -7,7 +7,7 @@ import { findServer, type Surroundings } from './discovery';
 import { install, offerToInstall } from './install';
 import { pickModel } from './models';
 import { Panel } from './panel';
-import { Python } from './python';
+import { selectedPython } from './python';
 import { command, SECTION, toggleLanguage } from './settings';
 import { StatusBar } from './status';
 import { Trainer, type Wishes } from './train';
@@ -16,15 +16,14 @@ let client: Client | undefined;
 
 export function activate(context: ExtensionContext): void {
   const log = window.createOutputChannel('lsp-charrnn', { log: true });
-  const python = new Python(() => void started.restart());
   const surroundings = (): Surroundings => ({
     platform: process.platform,
     path: process.env['PATH'] ?? '',
     command: command(),
     storage: context.globalStorageUri.fsPath,
     untrusted: workspace.isTrusted ? [] : (workspace.workspaceFolders ?? []).map(({ uri }) => uri.fsPath),
-    python: () => python.selected(),
-    isFile: (path) => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false,
+    python: () => selectedPython(() => void started.restart()).catch((error: Error) => (log.error(error), undefined)),
+    isFile: (path) => existsSync(path) && statSync(path).isFile(),
   });
   const trainer = new Trainer();
   const started: Client = (client = new Client(context, log, () => findServer(surroundings()), trainer.takeProgress));
@@ -47,14 +46,17 @@ export function activate(context: ExtensionContext): void {
     await Promise.all([status.update(), counts.update(), explorer.update()]);
   });
   context.subscriptions.push(
-    log, python, started, status, counts, explorer,
+    log, status, counts, explorer,
     started.onDidChange(() => {
       if (started.connection !== 'missing' || offered) return;
       offered = true;
       void offerToInstall(surroundings()).then((done) => done ? started.restart() : undefined);
     }),
     workspace.onDidChangeConfiguration((event) => event.affectsConfiguration(`${SECTION}.command`) && started.restart()),
-    workspace.onDidGrantWorkspaceTrust(() => started.restart()),
+    workspace.onDidGrantWorkspaceTrust(() => {
+      offered = false; // now it can be installed
+      void started.restart();
+    }),
     on('menu', () => status.menu()),
     on('toggleHere', () => started.execute('toggle')),
     on('toggleLanguage', () => window.activeTextEditor && toggleLanguage(window.activeTextEditor.document.languageId)),
@@ -66,11 +68,8 @@ export function activate(context: ExtensionContext): void {
     on('install', async () => (await install(surroundings())) && started.restart()),
     on('restart', () => started.restart()),
     on('openLog', () => log.show()),
-    on('openSettings', () => commands.executeCommand('workbench.action.openSettings', `@ext:${context.extension.id}`)),
   );
   void started.restart(); // not waited for: what VS Code waits for is over
 }
 
-export async function deactivate(): Promise<void> {
-  await client?.stop();
-}
+export const deactivate = (): Promise<void> | undefined => client?.stop();

@@ -6,21 +6,19 @@ import { commands, ProgressLocation, window, workspace } from 'vscode';
 import { environment, findPython, programs, type Surroundings } from './discovery';
 
 const MISSING = 'lsp-charrnn: its server is not installed';
-const BUTTON = 'Install';
-const MANAGE = 'Manage Trust';
 
 /** Says that there is no server; the button installs it. Returns whether it has. */
 export async function offerToInstall(around: Surroundings): Promise<boolean> {
   if (!workspace.isTrusted) return install(around);
   const text = `${MISSING}. pip can fetch it for this extension alone (about 200 MB). If you have it already, set lspCharrnn.command.`;
-  return (await window.showInformationMessage(text, BUTTON)) === BUTTON && install(around);
+  return (await window.showInformationMessage(text, 'Install')) !== undefined && install(around);
 }
 
 /** Installs the latest one; says what went wrong, and returns whether it worked. Never with what an untrusted folder may have chosen. */
 export async function install(around: Surroundings): Promise<boolean> {
   if (!workspace.isTrusted) {
     const text = `${MISSING}, and nothing is installed while a folder is open that is not trusted.`;
-    if ((await window.showWarningMessage(text, MANAGE)) === MANAGE) await commands.executeCommand('workbench.trust.manage');
+    if (await window.showWarningMessage(text, 'Manage Trust')) await commands.executeCommand('workbench.trust.manage');
     return false;
   }
   const options = { location: ProgressLocation.Notification, title: 'Installing lsp-charrnn', cancellable: true };

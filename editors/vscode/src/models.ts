@@ -1,4 +1,4 @@
-// "Pick a model": one of those that the server's own command line lists, or a directory.
+// "Pick a model": one of those that the server's own command line lists.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { window } from 'vscode';
@@ -6,15 +6,12 @@ import { otherCommand, type Server } from './discovery';
 import { change } from './settings';
 
 const AUTOMATIC = { label: 'Automatic', description: "the project's own if it has one, else by the document's language", path: '' };
-const DIRECTORY = { label: 'Another directory…', path: undefined };
 
 /** Lets the user choose, and sets it; it takes effect with the next key. */
 export async function pickModel(server: Server | undefined, cwd: string): Promise<void> {
-  const choices = models(server, cwd).then((found) => [AUTOMATIC, ...found, DIRECTORY]);
+  const choices = models(server, cwd).then((found) => [AUTOMATIC, ...found]);
   const pick = await window.showQuickPick(choices, { title: 'Pick a model' });
-  const directory = pick === DIRECTORY ? await window.showOpenDialog({ canSelectFolders: true, canSelectFiles: false }) : undefined;
-  const path = pick?.path ?? directory?.[0]?.fsPath;
-  if (path !== undefined) await change('model', path);
+  if (pick) await change('model', pick.path);
 }
 
 async function models(server: Server | undefined, cwd: string) {

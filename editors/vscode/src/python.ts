@@ -12,26 +12,21 @@ interface PythonApi {
   };
 }
 
-export class Python implements Disposable {
-  private listening: Disposable | undefined;
+let listening: Disposable | undefined;
 
-  constructor(private readonly changed: () => void) {}
-
-  /** Its path. In a workspace that isn't trusted it is the user's own setting, whatever the folder has selected. */
-  async selected(): Promise<string | undefined> {
-    const folder = workspace.workspaceFolders?.[0]?.uri;
-    const set = workspace.getConfiguration('python', folder).inspect<string>('defaultInterpreterPath');
-    if (!workspace.isTrusted) return expanded(set?.globalValue, undefined);
-    const api = await extensions.getExtension<PythonApi>('ms-python.python')?.activate();
-    if (!api) return expanded(set?.workspaceFolderValue ?? set?.workspaceValue ?? set?.globalValue, folder?.fsPath);
-    this.listening ??= api.environments.onDidChangeActiveEnvironmentPath(() => this.changed());
-    const found = await api.environments.resolveEnvironment(api.environments.getActiveEnvironmentPath(folder));
-    return found?.executable.uri?.fsPath;
-  }
-
-  dispose(): void {
-    this.listening?.dispose();
-  }
+/**
+ * Its path; `changed` is called when another one is selected in the Python extension. In a workspace that isn't trusted
+ * it is the user's own setting, whatever the folder has selected.
+ */
+export async function selectedPython(changed: () => void): Promise<string | undefined> {
+  const folder = workspace.workspaceFolders?.[0]?.uri;
+  const set = workspace.getConfiguration('python', folder).inspect<string>('defaultInterpreterPath');
+  if (!workspace.isTrusted) return expanded(set?.globalValue, undefined);
+  const api = await extensions.getExtension<PythonApi>('ms-python.python')?.activate();
+  if (!api) return expanded(set?.workspaceFolderValue ?? set?.workspaceValue ?? set?.globalValue, folder?.fsPath);
+  listening ??= api.environments.onDidChangeActiveEnvironmentPath(changed);
+  const found = await api.environments.resolveEnvironment(api.environments.getActiveEnvironmentPath(folder));
+  return found?.executable.uri?.fsPath;
 }
 
 /** A path as the Python extension reads one in its setting; undefined where it is a name only, as "python" is. */

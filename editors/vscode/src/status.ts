@@ -47,11 +47,10 @@ export class StatusBar implements Disposable {
 
   async menu(): Promise<void> {
     await this.update();
-    const { connection } = this.client;
     const language = window.activeTextEditor?.document.languageId;
     const turn = (on: boolean, what: string) => (on ? `$(circle-slash) Turn off ${what}` : `$(check) Turn on ${what}`);
     const items = [
-      connection === 'missing' && { label: '$(cloud-download) Install the server', command: 'install' },
+      this.client.connection === 'missing' && { label: '$(cloud-download) Install the server', command: 'install' },
       this.status && { label: turn(this.status.enabled, 'here'), description: 'in this window', command: 'toggleHere' },
       language && { label: turn(!isOff(language), `for ${language}`), description: 'in your settings', command: 'toggleLanguage' },
       this.status && { label: '$(graph) Show statistics', command: 'showStatistics' },
@@ -61,7 +60,6 @@ export class StatusBar implements Disposable {
       this.status?.trainings.length && { label: '$(stop-circle) Stop the training', command: 'stopTraining' },
       { label: '$(refresh) Restart the server', command: 'restart' },
       { label: '$(output) Open the log', command: 'openLog' },
-      { label: '$(gear) Settings', command: 'openSettings' },
     ].filter((item) => typeof item === 'object');
     const picked = await window.showQuickPick(items, { title: 'lsp-charrnn', placeHolder: this.item.accessibilityInformation?.label ?? '' });
     if (picked) await commands.executeCommand(`${SECTION}.${picked.command}`);

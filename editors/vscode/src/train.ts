@@ -4,12 +4,7 @@ import type { Middleware, ProgressToken } from 'vscode-languageclient/node';
 import type { Client } from './client';
 
 /** What the server's command takes; null: the server chooses. */
-export interface Wishes {
-  readonly root?: string | undefined;
-  readonly minutes?: number | null | undefined;
-  readonly suffixes?: readonly string[] | undefined;
-  readonly fresh?: boolean;
-}
+export type Wishes = { root?: string; minutes?: number | null; suffixes?: string[]; fresh?: boolean };
 
 const TITLE = 'Training on '; // how the title of the server's progress begins
 type Report = (message: string, percentage: number) => void;
@@ -18,12 +13,14 @@ export class Trainer {
   private expected: Report | undefined;
   private readonly shown = new Map<ProgressToken, Report>();
 
-  /** Trains, and returns at its end; `begun` is called once it runs. What isn't among `wishes` is asked for. */
+  /** Trains, and returns at its end; `begun` is called once it runs. What isn't among `wishes` is asked for, or as the open file is. */
   async train(client: Client, wishes: Wishes, begun: () => void): Promise<void> {
     const root = wishes.root ?? (await folder());
-    const suffixes = root && (wishes.suffixes ?? (await endings()));
-    const minutes = suffixes && (wishes.minutes !== undefined ? wishes.minutes : await duration());
-    if (!root || !suffixes || minutes === undefined) return;
+    if (root === undefined) return;
+    const open = window.activeTextEditor?.document;
+    const suffixes = wishes.suffixes ?? [(open && client.serves(open) && open.fileName.match(/\.\w+$/)?.[0]) || '.py'];
+    const minutes = wishes.minutes === undefined ? await duration(suffixes) : wishes.minutes;
+    if (minutes === undefined) return;
     const title = `lsp-charrnn: training on ${Uri.parse(root).path.split('/').filter(Boolean).at(-1) ?? root}`;
     await window.withProgress({ location: ProgressLocation.Notification, title, cancellable: true }, async (progress, cancelled) => {
       cancelled.onCancellationRequested(() => client.execute('cancelTraining', { root }));
@@ -55,20 +52,11 @@ async function folder(): Promise<string | undefined> {
   return chosen?.uri.toString();
 }
 
-async function endings(): Promise<string[] | undefined> {
+/** Returns minutes; null: the server is to choose; undefined: nothing is to be done. */
+async function duration(suffixes: string[]): Promise<number | null | undefined> {
   const given = await window.showInputBox({
-    title: 'Train on this workspace (1/2)',
-    prompt: 'Endings of the files to learn from. What git ignores, generated files and secrets are left out.',
-    value: window.activeTextEditor?.document.fileName.match(/\.\w+$/)?.[0] ?? '.py',
-    validateInput: (text) => (/^\s*(\.\w+[\s,]*)+$/.test(text) ? undefined : 'Endings, as in .py .pyi'),
-  });
-  return given?.match(/\.\w+/g) ?? undefined;
-}
-
-async function duration(): Promise<number | null | undefined> {
-  const given = await window.showInputBox({
-    title: 'Train on this workspace (2/2)',
-    prompt: 'Minutes. Empty: chosen by how much text there is. It goes on in the background, and what is stopped can be gone on with.',
+    title: `Train on the ${suffixes.join(', ')} files of this workspace`,
+    prompt: 'For how many minutes? Empty: chosen by how much text there is. It goes on in the background, and what is stopped can be gone on with.',
     validateInput: (text) => (text.trim() === '' || Number(text) > 0 ? undefined : 'A number of minutes, or nothing'),
   });
   return given === undefined ? undefined : given.trim() === '' ? null : Number(given);

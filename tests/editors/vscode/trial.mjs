@@ -290,8 +290,7 @@ async function models(code) {
 async function training(code) {
   const begin = async (minutes) => {
     await code.menu('Train on this workspace');
-    await code.answer('(1/2)', '.py');
-    await code.answer('(2/2)', minutes);
+    await code.answer('Train on the .py files', minutes);
     return code.message('lsp-charrnn: training on project');
   };
   const progress = await begin('30');
