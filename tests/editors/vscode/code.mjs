@@ -123,7 +123,7 @@ export class Code {
 
   /** Picks what is called so from the list that is open; `typed`: what is typed to find it. */
   async pick(label, typed = label) {
-    await this.page.locator('.quick-input-widget input').first().fill(typed);
+    await this.page.locator('.quick-input-box input').first().fill(typed);
     const row = this.page.locator('.quick-input-list .monaco-list-row').filter({ hasText: label }).first();
     await row.waitFor();
     await row.click();
@@ -132,13 +132,13 @@ export class Code {
   /** Fills in the question that is asked, if it is `title`'s. */
   async answer(title, text) {
     await this.page.locator('.quick-input-widget').filter({ hasText: title }).waitFor();
-    await this.page.locator('.quick-input-widget input').first().fill(text);
+    await this.page.locator('.quick-input-box input').first().fill(text);
     await this.press('Enter');
   }
 
   statusItem = () => this.page.locator('.statusbar-item').filter({ hasText: 'charrnn' });
 
-  /** Waits until the status bar's item reads so, and nothing else. */
+  /** Waits until the status bar's item reads so, and no more than that. */
   async status(text) {
     const wanted = new RegExp(`^\\s*${text}\\s*$`);
     await this.statusItem().filter({ hasText: wanted }).waitFor().catch(async () => {
