@@ -71,6 +71,11 @@ def test_vscode_offers_the_commands_that_it_has() -> None:
     assert not set(offered) & SERVER_COMMANDS  # the client registers these itself
 
 
+def test_the_vscode_client_is_thin() -> None:
+    lines = [line.strip() for path in (VSCODE / "src").glob("*.ts") for line in path.read_text("utf-8").splitlines()]
+    assert len([line for line in lines if line and not line.startswith(("//", "/*", "*"))]) < 600
+
+
 def test_vscode_binds_keys_only_where_a_suggestion_is_shown_and_never_tab() -> None:
     for binding in PACKAGE["contributes"]["keybindings"]:
         assert "inlineSuggestionVisible" in binding["when"]

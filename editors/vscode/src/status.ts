@@ -47,7 +47,8 @@ export class StatusBar implements Disposable {
 
   async menu(): Promise<void> {
     await this.update();
-    const language = window.activeTextEditor?.document.languageId;
+    const document = window.activeTextEditor?.document;
+    const language = document && this.client.serves(document) && document.languageId;
     const turn = (on: boolean, what: string) => (on ? `$(circle-slash) Turn off ${what}` : `$(check) Turn on ${what}`);
     const items = [
       this.client.connection === 'missing' && { label: '$(cloud-download) Install the server', command: 'install' },

@@ -378,6 +378,9 @@ function shop(thing) {
 ${parts.join('')}`;
 }
 
+const kilobytes = fs.statSync(vsix).size / 1000;
+assert(kilobytes < 500, 'the extension is too large');
+console.log(`figure: ${path.basename(vsix)}: ${kilobytes.toFixed(0)} kB`);
 const SCENARIOS = { untrusted, trusted, nothing };
 const chosen = process.env.SCENARIOS?.split(' ') ?? Object.keys(SCENARIOS);
 for (const scenario of chosen) await SCENARIOS[scenario]();
