@@ -81,7 +81,8 @@ export class Client {
         handleWorkDoneProgress: this.showProgress,
         workspace: {
           configuration: (params, token, next) => {
-            setTimeout(() => this.emitter.fire(), SETTLED); // what it does may be something else, then
+            // What it does may be something else, then. It has taken them up by when it has answered a first question.
+            setTimeout(() => void this.status(undefined).then(() => this.emitter.fire()), SETTLED);
             return next(params, token);
           },
         },
