@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# get-vscode.sh DIR: VS Code in the browser (code-server), the Node it wants, and playwright's driver, from npm, all in DIR (800 MB).
-# Nothing is compiled and no install script runs. Chromium comes from the system: apt-get install --no-install-recommends chromium fonts-dejavu-core
+# get.sh DIR: VS Code in the browser (code-server), the Node it wants, and playwright's driver, from npm, all in DIR (800 MB).
+# Nothing is compiled and no install script runs. Chromium comes from the system.
 set -euo pipefail
+[ -x /usr/bin/chromium ] || { echo "get.sh: there is no Chromium: apt-get install --no-install-recommends chromium fonts-dejavu-core" >&2; exit 1; }
 mkdir -p "$1"
 cd "$1"
 [ -e ready ] && exit 0
