@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean
+.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
+	test-editors test-editors-vscode test-editors-nvim test-pages
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -84,8 +85,17 @@ corpus/$(LINUX).tar.xz:
 vsix:  ## build the VS Code extension, editors/vscode/lsp-charrnn.vsix (needs npm)
 	cd editors/vscode && npm ci --no-audit --no-fund && npm run package
 
+# Chromium comes from the system (Debian: chromium and fonts-dejavu-core). WHEELS: what the extension's Install button finds.
+EDITORS := $(CURDIR)/build/editors
+test-editors-vscode: vsix $(VENV)/.dev-installed  ## try the extension in a real VS Code; pictures go to build/editors (needs npm, Chromium; 800 MB)
+	cd editors/vscode && npm test
+	bash tests/editors/vscode/get.sh $(EDITORS)/code
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(EDITORS)/wheels .
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt node tests/editors/vscode/trial.mjs $(EDITORS)/code editors/vscode/lsp-charrnn.vsix $(EDITORS)/wheels \
+		$(EDITORS)/vscode $(BIN)/lsp-charrnn
+
 clean:  ## remove what make made, except models and corpora
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis editors/vscode/node_modules editors/vscode/dist
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis editors/vscode/node_modules editors/vscode/dist editors/vscode/dist-test
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

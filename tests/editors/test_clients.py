@@ -1,6 +1,6 @@
 """The clients say what the server knows: settings, defaults, ranges, languages, command.
 
-What the editors do with it is left to editors/try.
+What the editors do with it is left to editors/try and tests/editors/vscode.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from lsp_charrnn.config import PROGRAMMING_LANGUAGES, SETTING_NAMES, Settings, parse_settings
+from lsp_charrnn.server.commands import ACCEPTED, CANCEL_TRAINING, STATUS, TOGGLE, TRAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 VSCODE = ROOT / "editors" / "vscode"
@@ -25,6 +26,7 @@ PACKAGE = json.loads((VSCODE / "package.json").read_text(encoding="utf-8"))
 PROPERTIES: dict[str, dict[str, Any]] = PACKAGE["contributes"]["configuration"]["properties"]
 JSON_TYPES = {bool: "boolean", str: "string", int: "integer", float: "number", tuple: "array"}
 SHELLSCRIPT = {"sh", "shell"}  # what other clients call it
+SERVER_COMMANDS = {ACCEPTED, TOGGLE, STATUS, TRAIN, CANCEL_TRAINING}
 SMALLEST_STEP = {"integer": 1, "number": 0.001}
 
 
@@ -49,9 +51,45 @@ def test_vscode_setting_has_the_servers_type_default_and_range(name: str) -> Non
 
 def test_no_folder_can_name_what_vscode_runs() -> None:
     assert PROPERTIES["lspCharrnn.command"]["scope"] == "machine"
+    assert PROPERTIES["lspCharrnn.command"]["default"] == []  # it is looked for: test/discovery.test.ts
     untrusted = PACKAGE["capabilities"]["untrustedWorkspaces"]
     assert untrusted["supported"] == "limited"
     assert {"lspCharrnn.command", "lspCharrnn.model"} <= set(untrusted["restrictedConfigurations"])
+
+
+def test_vscode_offers_the_commands_that_it_has() -> None:
+    """By their names in package.json, in the code, in the walkthrough's links and in the menu."""
+    offered = [command["command"] for command in PACKAGE["contributes"]["commands"]]
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (VSCODE / "src").glob("*.ts")}
+    registered = re.findall(r"on\('(\w+)'", sources["extension.ts"])
+    assert offered == [f"lspCharrnn.{name}" for name in registered]
+    links = re.findall(r"command:(lspCharrnn\.\w+)", json.dumps(PACKAGE["contributes"]["walkthroughs"]))
+    menu = re.findall(r"command: '(\w+)'", sources["status.ts"])
+    assert links
+    assert menu
+    assert {*links, *(f"lspCharrnn.{name}" for name in menu)} <= set(offered)
+    assert not set(offered) & SERVER_COMMANDS  # the client registers these itself
+
+
+def test_the_vscode_client_is_thin() -> None:
+    lines = [line.strip() for path in (VSCODE / "src").glob("*.ts") for line in path.read_text("utf-8").splitlines()]
+    assert len([line for line in lines if line and not line.startswith(("//", "/*", "*"))]) < 600
+
+
+def test_vscode_binds_keys_only_where_a_suggestion_is_shown_and_never_tab() -> None:
+    for binding in PACKAGE["contributes"]["keybindings"]:
+        assert "inlineSuggestionVisible" in binding["when"]
+        assert "tab" not in binding["key"]
+
+
+def test_vscodes_pages_load_nothing() -> None:
+    for step in PACKAGE["contributes"]["walkthroughs"][0]["steps"]:
+        assert (VSCODE / step["media"]["markdown"]).is_file()
+    page = (VSCODE / "media" / "panel.html").read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
+    assert policy is not None
+    assert policy[1] == "default-src 'none'; style-src 'nonce-NONCE'; script-src 'nonce-NONCE'"
+    assert not re.search(r"://|\bon\w+=|\bstyle=|innerHTML", page)
 
 
 def test_vscode_has_the_version_of_the_server() -> None:
@@ -87,7 +125,7 @@ def test_neovim_serves_the_servers_languages_by_the_same_command() -> None:
     assert set(ids) <= set(filetypes)
     assert {ids.get(name, name) for name in filetypes} == PROGRAMMING_LANGUAGES - SHELLSCRIPT
     command = re.findall(r"'([^']+)'", _braced("cmd = vim.g.lsp_charrnn_cmd or ", table))
-    assert command == PROPERTIES["lspCharrnn.command"]["default"]
+    assert command == ["lsp-charrnn", "serve"]
 
 
 def _braced(before: str, text: str) -> str:

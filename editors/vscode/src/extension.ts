@@ -1,65 +1,75 @@
-// Starts `lsp-charrnn serve` and hands it the settings. Ghost text is vscode-languageclient's; all behaviour is the server's.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { type ExtensionContext, type LogOutputChannel, window, workspace } from 'vscode';
-import { DidChangeConfigurationNotification, LanguageClient } from 'vscode-languageclient/node';
+// What begins when VS Code opens a file of code: the server is found and started, the status bar and the commands are there.
+import { existsSync, statSync } from 'node:fs';
+import { commands, type ExtensionContext, window, workspace } from 'vscode';
+import { Client } from './client';
+import { explanation, statistics } from './describe';
+import { findServer, type Surroundings } from './discovery';
+import { install, offerToInstall } from './install';
+import { pickModel } from './models';
+import { Panel } from './panel';
+import { selectedPython } from './python';
+import { command, SECTION, toggleLanguage } from './settings';
+import { StatusBar } from './status';
+import { Trainer, type Wishes } from './train';
 
-const SECTION = 'lspCharrnn';
-const ON_LANGUAGE = 'onLanguage:'; // what package.json's activationEvents begin with: the languages that are served
-let client: LanguageClient | undefined;
+let client: Client | undefined;
 
-export async function activate(context: ExtensionContext): Promise<void> {
+export function activate(context: ExtensionContext): void {
   const log = window.createOutputChannel('lsp-charrnn', { log: true });
+  const surroundings = (): Surroundings => ({
+    platform: process.platform,
+    path: process.env['PATH'] ?? '',
+    command: command(),
+    storage: context.globalStorageUri.fsPath,
+    untrusted: workspace.isTrusted ? [] : (workspace.workspaceFolders ?? []).map(({ uri }) => uri.fsPath),
+    python: () => selectedPython(() => void started.restart()).catch((error: Error) => (log.error(error), undefined)),
+    isFile: (path) => existsSync(path) && statSync(path).isFile(),
+  });
+  const trainer = new Trainer();
+  const started: Client = (client = new Client(context, log, () => findServer(surroundings()), trainer.takeProgress));
+  const status = new StatusBar(started);
+  const page = context.asAbsolutePath('media/panel.html');
+  const counts = new Panel(page, `${SECTION}.statistics`, 'lsp-charrnn: statistics', async () => {
+    const now = await started.status(undefined);
+    return now && statistics(now);
+  });
+  const explorer = new Panel(page, `${SECTION}.explorer`, 'lsp-charrnn: explorer', async (editor) => {
+    if (!editor) return [{ title: 'Open a file of code to see what the server makes of it', rows: [] }];
+    const { document, selection: { active } } = editor;
+    const now = await started.status(document);
+    return now && explanation(now, workspace.asRelativePath(document.uri), document.languageId, active.line + 1, active.character + 1);
+  });
+  let offered = false;
+
+  const on = (name: string, run: (...args: never[]) => unknown) => commands.registerCommand(`${SECTION}.${name}`, async (...args: never[]) => {
+    await run(...args);
+    await Promise.all([status.update(), counts.update(), explorer.update()]);
+  });
   context.subscriptions.push(
-    log,
-    workspace.onDidChangeConfiguration(async (event) => {
-      if (event.affectsConfiguration(`${SECTION}.command`)) await start(context, log);
+    log, status, counts, explorer,
+    started.onDidChange(() => {
+      if (started.connection !== 'missing' || offered) return;
+      offered = true;
+      void offerToInstall(surroundings()).then((done) => done ? started.restart() : undefined);
     }),
+    workspace.onDidChangeConfiguration((event) => event.affectsConfiguration(`${SECTION}.command`) && started.restart()),
+    workspace.onDidGrantWorkspaceTrust(() => {
+      offered = false; // now it can be installed
+      void started.restart();
+    }),
+    on('menu', () => status.menu()),
+    on('toggleHere', () => started.execute('toggle')),
+    on('toggleLanguage', () => window.activeTextEditor && toggleLanguage(window.activeTextEditor.document.languageId)),
+    on('showStatistics', () => counts.show()),
+    on('openExplorer', () => explorer.show()),
+    on('pickModel', () => pickModel(started.server, context.extensionPath)),
+    on('trainWorkspace', (wishes?: Wishes) => trainer.train(started, wishes ?? {}, () => void status.update())),
+    on('stopTraining', () => started.execute('cancelTraining')),
+    on('install', async () => (await install(surroundings())) && started.restart()),
+    on('restart', () => started.restart()),
+    on('openLog', () => log.show()),
   );
-  await start(context, log);
+  void started.restart(); // not waited for: what VS Code waits for is over
 }
 
-export async function deactivate(): Promise<void> {
-  if (client?.needsStop()) await client.stop();
-}
-
-async function start(context: ExtensionContext, log: LogOutputChannel): Promise<void> {
-  await deactivate();
-  const { activationEvents: events }: { activationEvents: string[] } = context.extension.packageJSON;
-  const languages = events.filter((event) => event.startsWith(ON_LANGUAGE)).map((event) => event.slice(ON_LANGUAGE.length));
-  const started: LanguageClient = new LanguageClient(SECTION, 'lsp-charrnn', () => server(context.extensionPath), {
-    documentSelector: languages.flatMap((language) => [
-      { scheme: 'file', language },
-      { scheme: 'untitled', language },
-    ]),
-    initializationOptions: settings,
-    synchronize: { configurationSection: SECTION },
-    outputChannel: log,
-    middleware: {
-      workspace: {
-        configuration: ({ items }) => items.map(({ section }) => (section === SECTION ? settings() : null)),
-        didChangeConfiguration: () =>
-          started.sendNotification(DidChangeConfigurationNotification.type, { settings: { [SECTION]: settings() } }),
-      },
-    },
-  });
-  client = started;
-  await started.start().catch(() => undefined); // the client has shown why, in the words of `server`
-}
-
-/** The server's settings, nested: the section without `command`, which is ours. */
-function settings(): object {
-  const { command: _, ...rest } = workspace.getConfiguration().get<Record<string, unknown>>(SECTION, {});
-  return rest;
-}
-
-/** Runs outside the folder that is open, so that nothing in there can pass for the server or for one of its modules. */
-function server(cwd: string): Promise<ChildProcess> {
-  const [program = '', ...args] = workspace.getConfiguration(SECTION).get<string[]>('command', []);
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd });
-    child.once('spawn', () => resolve(child));
-    child.once('error', ({ message }) =>
-      reject(`Can't run '${program}' (${message}): install lsp-charrnn so that it is on PATH, or set ${SECTION}.command.`),
-    );
-  });
-}
+export const deactivate = (): Promise<void> | undefined => client?.stop();
