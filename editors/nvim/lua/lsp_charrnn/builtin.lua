@@ -1,0 +1,128 @@
+-- Neovim 0.12's inline completion asks, waits and cycles; here is what 0.12.4 gets wrong, set right for our suggestions.
+--
+-- For 200 ms after a key it holds the suggestion for the text before that key. It shows that one less a character for each
+-- one typed, matching or not, and inserts all of it, in front of what was typed. And it never asks for more than one. All
+-- of this is reached by `Completor`, which is Neovim's own business: where a later version has made it another, `usable`
+-- says no, and `own` takes over.
+local text = require('lsp_charrnn.text')
+local api = vim.api
+local M = {}
+
+local METHOD = 'textDocument/inlineCompletion'
+local NEEDED = { 'abort', 'count_items', 'hide', 'reset_timer', 'select', 'show' }
+local namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
+local Completor ---@type table? Neovim's class
+
+local function ours(item)
+  local client = item and vim.lsp.get_client_by_id(item.client_id)
+  return client ~= nil and client.name == 'lsp_charrnn' and type(item.insert_text) == 'string'
+end
+
+--- Make the current item what is left of it at the cursor, or no item where it doesn't fit the text any more.
+local function fit(completor)
+  local item = completor.current
+  local row, col
+  if item.range then
+    row, col = item.range:to_extmark()
+  else
+    local cursor = api.nvim_win_get_cursor(0)
+    row, col = cursor[1] - 1, cursor[2]
+  end
+  local buf = completor.bufnr
+  local here = api.nvim_get_current_buf() == buf
+  local anchor = here and (item.anchor or text.anchor(buf, row, col))
+  local rest = anchor and text.rest(anchor, item.insert_text)
+  if not rest or rest == '' then
+    completor.current = nil
+    return
+  end
+  local cursor = api.nvim_win_get_cursor(0)
+  item.insert_text = rest
+  item.anchor = text.anchor(buf, cursor[1] - 1, cursor[2])
+  item.range = vim.range.extmark(buf, cursor[1] - 1, cursor[2], cursor[1] - 1, cursor[2])
+end
+
+--- Whether this Neovim's inline completion is as we know it. Sets it right, the first time.
+---@return boolean
+function M.usable()
+  if Completor then return true end
+  if not vim.lsp.inline_completion or not vim.range then return false end
+  local found, capability = pcall(require, 'vim.lsp._capability')
+  local class = found and type(capability.all) == 'table' and capability.all.inline_completion
+  if not class or type(class.active) ~= 'table' then return false end
+  for _, name in ipairs(NEEDED) do
+    if type(class[name]) ~= 'function' then return false end
+  end
+  local show = class.show
+  class.show = function(completor, hint)
+    if not ours(completor.current) then return show(completor, hint) end
+    fit(completor)
+    completor:hide()
+    if completor.current then text.draw(namespace, completor.current.insert_text, hint) end
+  end
+  Completor = class
+  return true
+end
+
+local function active() return Completor and Completor.active[api.nvim_get_current_buf()] end
+
+---@param buf integer
+function M.attach(buf)
+  if not vim.lsp.inline_completion.is_enabled({ bufnr = buf }) then vim.lsp.inline_completion.enable(true, { bufnr = buf }) end
+end
+
+--- What is shown, to be inserted at the cursor.
+---@return { client_id: integer, text: string, command: lsp.Command? }?
+function M.current()
+  local completor = active()
+  if not completor or not ours(completor.current) then return nil end
+  fit(completor)
+  local item = completor.current
+  return item and { client_id = item.client_id, text = item.insert_text, command = item.command } or nil
+end
+
+--- Bring what is shown in line with the text.
+function M.update()
+  local completor = active()
+  if completor then completor:show() end
+end
+
+function M.dismiss()
+  local completor = active()
+  if completor then completor:abort() end
+end
+
+local function step(completor, by)
+  local count, from = completor:count_items(), completor.current._index
+  local index = from
+  repeat
+    index = (index - 1 + by) % count + 1
+    completor:select(index)
+  until completor.current or index == from
+end
+
+--- Show another suggestion; where none is shown, the first. The server sends one unasked: ask for the others.
+---@param by 1|-1
+function M.cycle(by)
+  local completor = active()
+  if not completor then return end
+  completor:reset_timer() -- what is asked there would come back with one item
+  if completor.current and completor:count_items() > 1 then return step(completor, by) end
+  local buf = completor.bufnr
+  local client = vim.lsp.get_clients({ bufnr = buf, name = 'lsp_charrnn' })[1]
+  if not client then return end
+  local tick, cursor = api.nvim_buf_get_changedtick(buf), api.nvim_win_get_cursor(0)
+  local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
+  params.context = { triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked }
+  client:request(METHOD, params, function(err, result, context)
+    local state = completor.client_state[context.client_id]
+    if err or not result or not state or api.nvim_buf_get_changedtick(buf) ~= tick then return end
+    if not vim.startswith(api.nvim_get_mode().mode, 'i') or not vim.deep_equal(api.nvim_win_get_cursor(0), cursor) then return end
+    local another = completor.current ~= nil
+    state.items = result.items or result
+    completor:select(1)
+    if another and completor.current then step(completor, by) end
+  end, buf)
+end
+
+return M
