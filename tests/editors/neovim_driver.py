@@ -183,7 +183,7 @@ class Editor:
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {seconds:.0f} s for {what}\n" + "\n".join(self.look().rows()))
-            time.sleep(0.002)
+            time.sleep(0.005)
 
     def until_mode(self, mode: str) -> None:
         """Wait until Neovim is in a mode."""

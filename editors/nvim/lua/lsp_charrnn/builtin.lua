@@ -8,27 +8,19 @@ local text = require('lsp_charrnn.text')
 local api = vim.api
 local M = {}
 
-local METHOD = 'textDocument/inlineCompletion'
 local NEEDED = { 'abort', 'count_items', 'hide', 'reset_timer', 'select', 'show' }
 local namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
 local Completor ---@type table? Neovim's class
 
 local function ours(item)
   local client = item and vim.lsp.get_client_by_id(item.client_id)
-  return client ~= nil and client.name == 'lsp_charrnn' and type(item.insert_text) == 'string'
+  return client ~= nil and client.name == 'lsp_charrnn' and item.range ~= nil
 end
 
 --- Make the current item what is left of it at the cursor, or no item where it doesn't fit the text any more.
 local function fit(completor)
-  local item = completor.current
-  local row, col
-  if item.range then
-    row, col = item.range:to_extmark()
-  else
-    local cursor = api.nvim_win_get_cursor(0)
-    row, col = cursor[1] - 1, cursor[2]
-  end
-  local buf = completor.bufnr
+  local item, buf = completor.current, completor.bufnr
+  local row, col = item.range:to_extmark()
   local here = api.nvim_get_current_buf() == buf
   local anchor = here and (item.anchor or text.anchor(buf, row, col))
   local rest = anchor and text.rest(anchor, item.insert_text)
@@ -37,9 +29,9 @@ local function fit(completor)
     return
   end
   local cursor = api.nvim_win_get_cursor(0)
-  item.insert_text = rest
-  item.anchor = text.anchor(buf, cursor[1] - 1, cursor[2])
-  item.range = vim.range.extmark(buf, cursor[1] - 1, cursor[2], cursor[1] - 1, cursor[2])
+  row, col = cursor[1] - 1, cursor[2]
+  item.insert_text, item.anchor = rest, text.anchor(buf, row, col)
+  item.range = vim.range.extmark(buf, row, col, row, col)
 end
 
 --- Whether this Neovim's inline completion is as we know it. Sets it right, the first time.
@@ -78,6 +70,7 @@ function M.current()
   if not completor or not ours(completor.current) then return nil end
   fit(completor)
   local item = completor.current
+  if not item then completor:hide() end
   return item and { client_id = item.client_id, text = item.insert_text, command = item.command } or nil
 end
 
@@ -114,7 +107,7 @@ function M.cycle(by)
   local tick, cursor = api.nvim_buf_get_changedtick(buf), api.nvim_win_get_cursor(0)
   local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
   params.context = { triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked }
-  client:request(METHOD, params, function(err, result, context)
+  client:request('textDocument/inlineCompletion', params, function(err, result, context)
     local state = completor.client_state[context.client_id]
     if err or not result or not state or api.nvim_buf_get_changedtick(buf) ~= tick then return end
     if not vim.startswith(api.nvim_get_mode().mode, 'i') or not vim.deep_equal(api.nvim_win_get_cursor(0), cursor) then return end

@@ -40,16 +40,13 @@ local function status(on_result)
   run('status', attached and { vim.uri_from_bufnr(0) } or {}, on_result)
 end
 
-local function number(value) return value and ('%.0f'):format(value) or '?' end
-
 --- The command that starts the server, with another subcommand.
 ---@param ... string
 ---@return string[]
 function M.program(...)
-  local command = vim.g.lsp_charrnn_cmd or (vim.lsp.config and vim.lsp.config.lsp_charrnn or {}).cmd
-  command = type(command) == 'table' and command or { 'lsp-charrnn', 'serve' }
+  local command = vim.lsp.config and vim.lsp.config.lsp_charrnn.cmd or vim.g.lsp_charrnn_cmd
   local program = {}
-  for _, word in ipairs(command) do
+  for _, word in ipairs(type(command) == 'table' and command or { 'lsp-charrnn', 'serve' }) do
     if word == 'serve' then break end
     program[#program + 1] = word
   end
@@ -69,7 +66,7 @@ local commands = {}
 function commands.toggle(language)
   run('toggle', { language }, function(result)
     require('lsp_charrnn').dismiss()
-    say(('%s%s'):format(result.enabled and 'on' or 'off', result.language ~= vim.NIL and ' for ' .. result.language or ''))
+    say((result.enabled and 'on' or 'off') .. (language and ' for ' .. language or ''))
   end)
 end
 
@@ -93,11 +90,10 @@ end
 function commands.stats()
   status(function(result)
     local all = result.statistics
-    say(
-      ('%d suggestions shown, %d accepted, %d characters saved; answers in %s ms (median), %s ms (95 of 100), of %d asked'):format(
-        all.shown, all.accepted, all.charactersSaved, number(all.latencyMs.p50), number(all.latencyMs.p95), all.requests
-      )
-    )
+    local said = '%d suggestions shown, %d accepted, %d characters saved; answers in %s ms (median), %s ms (95 of 100)'
+    local latency = all.latencyMs
+    local function ms(value) return type(value) == 'number' and value or '?' end -- null before the first answer
+    say(said:format(all.shown, all.accepted, all.charactersSaved, ms(latency.p50), ms(latency.p95)))
   end)
 end
 
@@ -111,9 +107,10 @@ function commands.train(argument)
   if argument and not minutes then return say(':CharRnn train takes minutes, or stop', vim.log.levels.ERROR) end
   local to = client()
   if not to then return end
-  local root = to.config.root_dir and vim.uri_from_fname(to.config.root_dir) or nil
+  local wanted = vim.empty_dict()
+  wanted.minutes, wanted.root = minutes, to.config.root_dir and vim.uri_from_fname(to.config.root_dir)
   say('training; :CharRnn train stop ends it, and leaves what it has learned for the next time')
-  run('train', { { minutes = minutes, root = root } }) -- how it ends the server says itself, by a message
+  run('train', { wanted }) -- how it ends the server says itself, by a message
 end
 
 function commands.explore()

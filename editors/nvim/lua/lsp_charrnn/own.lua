@@ -6,7 +6,6 @@ local text = require('lsp_charrnn.text')
 local api = vim.api
 local M = {}
 
-local METHOD = 'textDocument/inlineCompletion'
 local INVOKED, AUTOMATIC = 1, 2
 local namespace = api.nvim_create_namespace('lsp_charrnn')
 local timer = assert(vim.uv.new_timer())
@@ -75,7 +74,7 @@ local function ask(buf, kind, on_items)
     -- What our server sends to Neovim is always inserted at the cursor, and replaces nothing.
     local items = vim.tbl_filter(function(item)
       local range = item.range
-      return not range or vim.deep_equal(range.start, params.position) and vim.deep_equal(range['end'], params.position)
+      return vim.deep_equal(range.start, params.position) and vim.deep_equal(range['end'], params.position)
     end, result.items or result)
     if #items == 0 then return M.dismiss() end
     shown = { client_id = client.id, anchor = anchor, items = items, index = 1, asked = kind == INVOKED }
@@ -83,7 +82,7 @@ local function ask(buf, kind, on_items)
     draw()
   end
   local sent
-  sent, id = M.call(client, 'request', METHOD, params, on_answer, buf)
+  sent, id = M.call(client, 'request', 'textDocument/inlineCompletion', params, on_answer, buf)
   if sent then pending = { client = client, id = id } end
 end
 
