@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model clean
+.PHONY: help try test test-editors-nvim install lint bench speed vsix corpus corpus-code heldout heldout-code model clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -17,6 +17,12 @@ try: install  ## type into a real file through the real server, and see its ghos
 
 test: $(VENV)/.dev-installed  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
+
+# Not part of `test`, which needs no editor. The editors are kept: what is there is not fetched again.
+test-editors-nvim: $(VENV)/.dev-installed  ## try the plugin in real Neovims, 0.12 and 0.10, with the shipped model (needs Debian's apt-get)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash editors/try/get-nvim.sh forky build/editors/nvim-0.12
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash editors/try/get-nvim.sh trixie build/editors/nvim-0.10
+	$(BIN)/python -m pytest tests/editors/neovim_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 
