@@ -304,10 +304,11 @@ def test_late_what_was_typed_does_not_match(editor: Editor) -> None:
     assert editor.text().rstrip() == before + other
 
 
-def test_late_after_a_backspace(editor: Editor) -> None:
-    before, _ = editor.first_of(STARTS)
+def test_late_after_a_backspace_all_or_nothing(editor: Editor) -> None:
+    """All where the suggestion was there before the key that is taken back."""
+    before, ghost = editor.first_of(STARTS)
     editor.keys("<BS><Tab>")
-    assert editor.text().rstrip() == before[:-1].rstrip()
+    assert editor.text().rstrip() in {before[:-1].rstrip(), (before + ghost).rstrip()}
 
 
 def test_late_after_the_cursor_has_gone(editor: Editor) -> None:
@@ -351,8 +352,7 @@ def test_an_answer_about_an_older_text_is_not_shown(editor: Editor) -> None:
 )
 def test_tab_falls_back_to_what_it_was(editor: Editor, mapping: str, wanted: str) -> None:
     before, _ = editor.first_of(STARTS)
-    had = editor.lua("return vim.fn.maparg('<Tab>', 'i', false, true)")
-    assert had["buffer"] == 1
+    assert editor.lua("return vim.fn.maparg('<Tab>', 'i', false, true).buffer") == 1
     editor.keys("<C-]>")
     try:
         editor.lua(mapping)

@@ -98,11 +98,10 @@ end
 function M.cycle(by)
   if shown and shown.asked and rest() then
     step(by)
-    draw()
-  else
-    local another = rest() ~= nil
-    ask(api.nvim_get_current_buf(), INVOKED, function() if another then step(by) end end)
+    return draw()
   end
+  local another = rest() ~= nil
+  ask(api.nvim_get_current_buf(), INVOKED, function() if another then step(by) end end)
 end
 
 --- What is shown, to be inserted at the cursor.

@@ -61,9 +61,10 @@ function M.draw(namespace, text, hint)
   end
   if hint then table.insert(lines[#lines], { hint, 'ComplHintMore' }) end
   api.nvim_buf_clear_namespace(0, namespace, 0, -1)
-  api.nvim_buf_set_extmark(0, namespace, cursor[1] - 1, cursor[2], {
-    virt_text = table.remove(lines, 1), virt_text_pos = 'inline', virt_lines = lines, hl_mode = 'combine',
-  })
+  -- Its colour replaces what is below: combined, 0.10 draws it in that of the bracket before it, where that is matched.
+  local first = table.remove(lines, 1)
+  local options = { virt_text = first, virt_text_pos = 'inline', virt_lines = lines, hl_mode = 'replace' }
+  api.nvim_buf_set_extmark(0, namespace, cursor[1] - 1, cursor[2], options)
 end
 
 --- Insert text at the cursor and go behind it, as one step of undo.
