@@ -347,7 +347,7 @@ def test_an_answer_about_an_older_text_is_not_shown(editor: Editor) -> None:
         ("vim.keymap.set('i', '<Tab>', function() vim.api.nvim_paste('lua', false, -1) end)", "lua"),
         ("vim.keymap.set('i', 'zz', 'again') vim.keymap.set('i', '<Tab>', 'zz', { remap = true })", "again"),
         ("vim.keymap.set('i', '<Tab>', '<C-v>065')", "A"),
-        ("", "    "),
+        ("", ""),  # then it indents
     ],
 )
 def test_tab_falls_back_to_what_it_was(editor: Editor, mapping: str, wanted: str) -> None:
@@ -357,7 +357,8 @@ def test_tab_falls_back_to_what_it_was(editor: Editor, mapping: str, wanted: str
     try:
         editor.lua(mapping)
         editor.keys("<Tab>")
-        assert editor.text() == before + wanted
+        assert editor.text() != before
+        assert editor.text().rstrip() == before + wanted
     finally:
         editor.lua("pcall(vim.keymap.del, 'i', '<Tab>') pcall(vim.keymap.del, 'i', 'zz')")
 
@@ -527,29 +528,32 @@ def test_help_and_health(editor: Editor) -> None:
 # --- time ------------------------------------------------------------------------------------------------------
 
 
-def test_time_from_key_to_ghost_text(editor: Editor, kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
-    """Printed, less the debounce. The bound is so wide that a busy machine holds it."""
+def test_time_from_key_to_ghost_text(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    """Printed, less the debounce, as the screen is drawn. The bound is so wide that a busy machine holds it."""
     debounce = 50 if kind.variables else 200
-    editor.lua("vim.lsp.get_clients({ name = 'lsp_charrnn' })[1].settings = {}")
     code = Path(tempfile.__file__).read_text()
     code = code[code.index("def _sanitize_params") :]
     shown: list[float] = []
     at, asked = 200, 0  # leave the model something to go by
-    while len(shown) < TIMED and asked < 6 * TIMED:
-        at += 7
-        if code[at].isspace():
-            continue
-        asked += 1
-        editor.begin(code[:at])
-        editor.answer()
-        editor.keys("<C-]>")  # what comes now comes for the key
-        time.sleep(0.05)
-        before = editor.tick()
-        started = time.perf_counter()
-        editor.nvim.input(code[at].replace("<", "<lt>"))
-        editor.until(lambda before=before: editor.tick() > before, "the key")  # type: ignore[misc]
-        if editor.answer():
-            shown.append((editor.grid.flushed - started) * 1e3 - debounce)
+    editor = kind.start(settings={"decode": {"budgetMs": 50}})  # the server's own
+    try:
+        editor.open("typed.py", code[:at].encode())
+        while len(shown) < TIMED and asked < 6 * TIMED:
+            at += 7
+            if code[at].isspace():
+                continue
+            asked += 1
+            editor.begin(code[:at])
+            editor.answer()
+            editor.keys("<C-]>")  # what comes now comes for the key
+            time.sleep(0.05)
+            before, started = editor.tick(), time.perf_counter()
+            editor.nvim.input(code[at].replace("<", "<lt>"))
+            editor.until(lambda before=before: editor.tick() > before, "the key", pause=0.0005)  # type: ignore[misc]
+            if editor.answer(pause=0.0005):
+                shown.append((editor.grid.flushed - started) * 1e3 - debounce)
+    finally:
+        editor.close()
     assert len(shown) == TIMED
     shown.sort()
     with capsys.disabled():

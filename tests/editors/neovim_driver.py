@@ -177,13 +177,15 @@ class Editor:
             if name == "redraw":
                 self.grid.redraw(arguments)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-        """Wait for a condition. Raises `TimeoutError` with the screen."""
+    def until(
+        self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE, *, pause: float = 0.005
+    ) -> None:
+        """Wait for a condition, looking every `pause` seconds. Raises `TimeoutError` with the screen."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {seconds:.0f} s for {what}\n" + "\n".join(self.look().rows()))
-            time.sleep(0.005)
+            time.sleep(pause)
 
     def until_mode(self, mode: str) -> None:
         """Wait until Neovim is in a mode."""
@@ -201,7 +203,7 @@ class Editor:
         """Wait until the screen shows just this ghost text."""
         self.until(lambda: self.ghost() == ghost, f"ghost text {ghost!r}, not {self.grid.ghost()!r}")
 
-    def answer(self) -> str:
+    def answer(self, *, pause: float = 0.005) -> str:
         """Wait for the answer about the text as it is; return its ghost text, '' where there is none."""
         tick = self.tick()
         found = ""
@@ -212,7 +214,7 @@ class Editor:
             found = self.ghost()
             return bool(found) or answered
 
-        self.until(come, "an answer")
+        self.until(come, "an answer", pause=pause)
         return found or self.ghost()
 
     def said(self, part: str) -> str:
