@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test test-editors-nvim install lint bench speed vsix corpus corpus-code heldout heldout-code model clean
+.PHONY: help try test test-editors-nvim test-editors-emacs install lint bench speed vsix corpus corpus-code heldout heldout-code model clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -23,6 +23,9 @@ test-editors-nvim: $(VENV)/.dev-installed  ## try the plugin in real Neovims, 0.
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash editors/try/get-nvim.sh forky build/editors/nvim-0.12
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash editors/try/get-nvim.sh trixie build/editors/nvim-0.10
 	$(BIN)/python -m pytest tests/editors/neovim_cases.py
+
+test-editors-emacs: $(VENV)/.dev-installed  ## try the completion menu in a real Emacs (needs emacs with eglot: Debian's emacs-nox and elpa-eglot)
+	$(BIN)/python -m pytest tests/editors/emacs_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 
