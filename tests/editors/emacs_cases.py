@@ -43,7 +43,7 @@ def test_eglot_completes(start: str, begins: str, tmp_path: Path) -> None:
     server = [*SERVER, ":initializationOptions", '(:decode (:budgetMs 5000))']
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     ran = subprocess.run(
-        ["emacs", "-Q", "--batch", "-l", str(SCRIPT), str(file), start, *server],
+        ["emacs", "-q", "--batch", "-l", str(SCRIPT), str(file), start, *server],
         capture_output=True,
         text=True,
         timeout=900,

@@ -1,6 +1,6 @@
 ;;; emacs_eglot.el --- drive eglot in batch with a real server  -*- lexical-binding: t -*-
 
-;; emacs -Q --batch -l emacs_eglot.el FILE START SERVER...
+;; emacs -q --batch -l emacs_eglot.el FILE START SERVER...
 ;;
 ;; Opens FILE, connects eglot to SERVER, types START at the end, asks as `completion-at-point' does, and takes the first
 ;; candidate. Prints one line of JSON: the candidates, the first one's documentation, and what stands behind START then.

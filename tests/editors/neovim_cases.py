@@ -254,11 +254,7 @@ def test_cycling(editor: Editor) -> None:
     for _ in range(5):
         editor.nvim.input("<M-]>")
         last = seen[-1]
-        try:
-            editor.until(lambda last=last: editor.ghost() not in {"", last}, "another suggestion", 5)  # type: ignore[misc]
-        except TimeoutError:
-            assert seen == [ghost], "there were others, and then none"
-            pytest.fail(f"nothing but {ghost!r}")
+        editor.until(lambda last=last: editor.ghost() not in {"", last}, "another suggestion")  # type: ignore[misc]
         if editor.ghost() == ghost:
             break
         seen.append(editor.ghost())
@@ -329,7 +325,7 @@ def test_an_answer_about_an_older_text_is_not_shown(editor: Editor) -> None:
         time.sleep(pause)
         editor.nvim.input("Q")
         editor.until(lambda: editor.text() == before + "Q", "the keys")
-        assert not editor.ghost() or editor.ghost() != ghost
+        assert editor.ghost() != ghost
         editor.nvim.input("<Tab>")
         editor.until(lambda: editor.text() != before + "Q", "Tab")
         shown = editor.text()[len(before) + 1 :]

@@ -1,20 +1,21 @@
 -- Neovim 0.12's inline completion asks, waits and cycles; here is what 0.12.4 gets wrong, set right for our suggestions.
 --
 -- For 200 ms after a key it holds the suggestion for the text before that key. It shows that one less a character for each
--- one typed, matching or not, and inserts all of it, in front of what was typed. And it never asks for more than one. All
--- of this is reached by `Completor`, which is Neovim's own business: where a later version has made it another, `usable`
--- says no, and `own` takes over.
+-- one typed, matching or not, and inserts all of it, in front of what was typed. An answer to an older text, which is empty,
+-- takes away what was shown since. And it never asks for more than one. All of this is reached by `Completor`, which is
+-- Neovim's own business: where a later version has made it another, `usable` says no, and `own` takes over.
 local text = require('lsp_charrnn.text')
 local api = vim.api
 local M = {}
 
-local NEEDED = { 'abort', 'count_items', 'hide', 'reset_timer', 'select', 'show' }
+local NEEDED = { 'abort', 'count_items', 'handler', 'hide', 'reset_timer', 'select', 'show' }
 local namespace = api.nvim_create_namespace('nvim.lsp.inline_completion')
 local Completor ---@type table? Neovim's class
 
-local function ours(item)
-  local client = item and vim.lsp.get_client_by_id(item.client_id)
-  return client ~= nil and client.name == 'lsp_charrnn' and item.range ~= nil
+--- Whether an item or the context of an answer is from our server.
+local function ours(what)
+  local client = what and vim.lsp.get_client_by_id(what.client_id)
+  return client ~= nil and client.name == 'lsp_charrnn'
 end
 
 --- Make the current item what is left of it at the cursor, or no item where it doesn't fit the text any more.
@@ -45,7 +46,11 @@ function M.usable()
   for _, name in ipairs(NEEDED) do
     if type(class[name]) ~= 'function' then return false end
   end
-  local show = class.show
+  local handler, show = class.handler, class.show
+  class.handler = function(completor, err, result, context)
+    local old = context.version ~= vim.lsp.util.buf_versions[completor.bufnr]
+    if not (old and ours(context)) then handler(completor, err, result, context) end
+  end
   class.show = function(completor, hint)
     if not ours(completor.current) then return show(completor, hint) end
     fit(completor)
@@ -101,21 +106,15 @@ function M.cycle(by)
   if not completor then return end
   completor:reset_timer() -- what is asked there would come back with one item
   if completor.current and completor:count_items() > 1 then return step(completor, by) end
-  local buf = completor.bufnr
-  local client = vim.lsp.get_clients({ bufnr = buf, name = 'lsp_charrnn' })[1]
+  local client = vim.lsp.get_clients({ bufnr = completor.bufnr, name = 'lsp_charrnn' })[1]
   if not client then return end
-  local tick, cursor = api.nvim_buf_get_changedtick(buf), api.nvim_win_get_cursor(0)
   local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
   params.context = { triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked }
-  client:request('textDocument/inlineCompletion', params, function(err, result, context)
-    local state = completor.client_state[context.client_id]
-    if err or not result or not state or api.nvim_buf_get_changedtick(buf) ~= tick then return end
-    if not vim.startswith(api.nvim_get_mode().mode, 'i') or not vim.deep_equal(api.nvim_win_get_cursor(0), cursor) then return end
+  client:request('textDocument/inlineCompletion', params, function(...)
     local another = completor.current ~= nil
-    state.items = result.items or result
-    completor:select(1)
+    completor:handler(...)
     if another and completor.current then step(completor, by) end
-  end, buf)
+  end, completor.bufnr)
 end
 
 return M
