@@ -40,7 +40,7 @@ def test_eglot_completes(start: str, begins: str, tmp_path: Path) -> None:
     file = project / "store.py"
     file.write_text(SOURCE, encoding="utf-8")
     # A busy machine must not change what is suggested, as it does by the default budget of 50 ms.
-    server = [*SERVER, ":initializationOptions", '(:decode (:budgetMs 5000))']
+    server = [*SERVER, ":initializationOptions", "(:decode (:budgetMs 5000))"]
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     ran = subprocess.run(
         ["emacs", "-q", "--batch", "-l", str(SCRIPT), str(file), start, *server],

@@ -241,7 +241,8 @@ class Editor:
 
     def until_attached(self) -> None:
         """Wait until the server is attached to the current buffer, and all that is scheduled then is done."""
-        code = "local c = vim.lsp.get_clients({ bufnr = 0, name = 'lsp_charrnn' })[1] return c and c.initialized or false"
+        code = """local client = vim.lsp.get_clients({ bufnr = 0, name = 'lsp_charrnn' })[1]
+        return client and client.initialized or false"""
         self.until(lambda: bool(self.lua(code)), "the server to attach")
         self.lua("vim.g.scheduled = 0 vim.defer_fn(function() vim.g.scheduled = 1 end, 10)")
         self.until(lambda: bool(self.nvim.vars["scheduled"] == 1), "what is scheduled")
@@ -292,9 +293,9 @@ class Editor:
     def status(self) -> dict[str, Any]:
         """Return the server's status."""
         code = """local client = vim.lsp.get_clients({ name = 'lsp_charrnn' })[1]
-        local params = { command = 'lspCharrnn.status', arguments = {} }
-        return require('lsp_charrnn.own').call(client, 'request_sync', 'workspace/executeCommand', params, 20000, 0).result"""
-        return dict(self.lua(code))
+        local method, params = 'workspace/executeCommand', { command = 'lspCharrnn.status', arguments = {} }
+        return require('lsp_charrnn.own').call(client, 'request_sync', method, params, ..., 0).result"""
+        return dict(self.lua(code, round(1000 * PATIENCE)))
 
 
 def key(character: str) -> str:
