@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
-	test-editors test-editors-vscode test-editors-nvim test-pages
+	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -18,6 +18,17 @@ try: install  ## type into a real file through the real server, and see its ghos
 
 test: $(VENV)/.dev-installed  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
+
+test-editors: test-editors-nvim test-editors-emacs test-editors-vscode  ## try the clients in the real editors
+
+# Not part of `test`, which needs no editor. The editors are kept: what is there is not fetched again.
+test-editors-nvim: $(VENV)/.dev-installed  ## try the plugin in real Neovims, 0.12 and 0.10, with the shipped model (needs Debian's apt-get)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/editors/get-nvim.sh forky build/editors/nvim-0.12
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/editors/get-nvim.sh trixie build/editors/nvim-0.10
+	$(BIN)/python -m pytest tests/editors/neovim_cases.py
+
+test-editors-emacs: $(VENV)/.dev-installed  ## try the completion menu in a real Emacs (needs emacs with eglot: Debian's emacs-nox and elpa-eglot)
+	$(BIN)/python -m pytest tests/editors/emacs_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 

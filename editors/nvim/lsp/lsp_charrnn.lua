@@ -1,4 +1,4 @@
--- For Neovim 0.11 and later: vim.lsp.enable('lsp_charrnn'). What goes into init.lua stands in editors/nvim/README.md.
+-- For Neovim 0.11 and later: vim.lsp.enable('lsp_charrnn'). On 0.10 plugin/lsp_charrnn.lua starts the server by the same table.
 
 -- The server knows languages by LSP's names: these are the ones that Neovim calls otherwise.
 local language_ids = {
@@ -20,5 +20,11 @@ return {
     'build.gradle', 'build.gradle.kts', 'build.sbt', 'CMakeLists.txt', 'meson.build', 'composer.json', 'Gemfile', 'mix.exs',
     'rebar.config', 'dune-project', 'stack.yaml', 'cabal.project', 'Package.swift', 'pubspec.yaml', 'build.zig', 'Project.toml',
   },
-  init_options = vim.empty_dict(), -- the server's settings; an empty Lua table would go out as a list
+  -- The server's settings; an empty Lua table would go out as a list.
+  init_options = vim.g.lsp_charrnn_settings or vim.empty_dict(),
+  -- Neovim before 0.12 doesn't say that it shows ghost text, for there it is this plugin that does.
+  capabilities = vim.tbl_deep_extend('force', vim.lsp.protocol.make_client_capabilities(), {
+    textDocument = { inlineCompletion = { dynamicRegistration = false } },
+  }),
+  on_exit = function(...) require('lsp_charrnn.start').exited(...) end,
 }
