@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean
+.PHONY: help try test test-pages install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -17,6 +17,9 @@ try: install  ## type into a real file through the real server, and see its ghos
 
 test: $(VENV)/.dev-installed  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
+
+test-pages: $(VENV)/.pages-installed  ## try the explorer's page in a real headless Chromium (needs one: apt-get install chromium)
+	$(BIN)/python -m pytest tests/pages/explorer_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 
@@ -98,4 +101,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev-installed: $(VENV)/.installed
 	$(PIP) torch
 	$(PIP) --editable '.[train,dev]'
+	@touch $@
+
+$(VENV)/.pages-installed: $(VENV)/.dev-installed
+	$(PIP) --editable '.[pages]'
 	@touch $@

@@ -319,6 +319,51 @@ def _load(model: str, language: str, project: Path | None = None) -> Any:
     return load_model(find_model(model) if model else own or model_for_language(language))
 
 
+# --- seeing inside -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def explore(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Text files to look at.")],
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("explore.html"),
+    model: ModelOption = "",
+    line: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="The line to see closely, with all neurons. Default: in the middle."),
+    ] = None,
+) -> None:
+    """Write a page that shows a file through a model's eyes: every neuron's gates, and what it expected next.
+
+    The page is one file, needs no network, and opens in any browser. It holds 20,000 characters; of a longer file
+    those around --line, else its beginning.
+    """
+    from lsp_charrnn.evaluate.output import check_place, write_whole
+    from lsp_charrnn.inside.explore import Text, page
+    from lsp_charrnn.model.files import find_model, load_weights, model_for_language, read_config
+    from lsp_charrnn.text.symbols import header
+    from lsp_charrnn.train.corpus import LANGUAGES
+
+    texts = [
+        Text(_path_in_project(path), _read_text(path), header(_path_in_project(path)), line and line - 1)
+        for path in files
+    ]
+    language = LANGUAGES.get(files[0].suffix.lower(), "python")
+    directory = find_model(model) if model else model_for_language(language)
+    check_place(out_path)
+    weights, spec = load_weights(directory)
+    with err.status("reading") as status:
+        html = page(
+            weights,
+            spec,
+            texts,
+            model=read_config(directory)[0]["name"],
+            progress=lambda done, total: status.update(f"reading: {done:,} of {total:,} characters"),
+        )
+    data = html.encode("utf-8")
+    write_whole(out_path, data)
+    out.print(f"wrote {_escaped(str(out_path))} ({len(data) / 1e6:.1f} MB): open it in a browser")
+
+
 # --- training ------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
+    "serve", "complete", "sample", "explore", "train", "evaluate", "evaluate bits", "evaluate typing",
     "evaluate memory", "evaluate reliability", "evaluate fit-mixer",
     "corpus", "corpus fetch", "corpus build", "corpus show",
     "models", "models list", "models show", "models verify", "models renew", "models uninstall", "doctor",
