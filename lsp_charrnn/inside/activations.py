@@ -15,21 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lsp_charrnn.model import reference
-from lsp_charrnn.model.spec import Cell, ModelSpec
+from lsp_charrnn.model.reference import SIGNALS
+from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import VOCABULARY, to_symbols
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, npt.NDArray[np.float32]]
-
-# What can be seen of a neuron, by the names of the reference's equations; what it gives to others comes first.
-SIGNALS: Final[dict[Cell, tuple[str, ...]]] = {
-    "lstm": ("h", "c", "i", "f", "o", "g"),
-    "peephole": ("h", "c", "i", "f", "o", "g"),
-    "coupled": ("h", "c", "i", "f", "o", "g"),
-    "gru": ("h", "z", "r", "n"),
-    "rnn": ("h",),
-}
-GATES: Final = frozenset("ifozr")  # from 0 to 1; the cell is anything, and all else is from -1 to 1
 
 _PIECE: Final = 512  # symbols read between two pieces
 
@@ -44,12 +35,12 @@ class Piece:
     following: Floats  # [places, 256], those of the symbol behind each place
 
 
-def read_activations(
-    weights: Weights, spec: ModelSpec, head: bytes, text: bytes, *, first: int = 0
-) -> Iterator[Piece]:
+def read_activations(weights: Weights, spec: ModelSpec, head: bytes, text: bytes, *, first: int = 0) -> Iterator[Piece]:
     """Yield the places of `text` from `first` on, read behind `head`, in pieces."""
     state = np.zeros((spec.layers, spec.parts, 1, spec.hidden), dtype=np.float32)
-    expected: Floats = np.full(VOCABULARY, 1 / VOCABULARY, dtype=np.float32)  # of the very first symbol nothing is known
+    expected: Floats = np.full(
+        VOCABULARY, 1 / VOCABULARY, dtype=np.float32
+    )  # of the very first symbol nothing is known
     for symbol in to_symbols(head + text[:first]):
         logits, state = reference.step(weights, spec, symbol[None], state)
         expected = _softmax(logits[0])
@@ -62,9 +53,7 @@ def read_activations(
             logits, state, gates = reference.step_with_gates(weights, spec, symbol[None], state)
             before[place], expected = expected, _softmax(logits[0])
             behind[place] = expected
-            for number, name in enumerate(SIGNALS[spec.cell]):
-                for layer in range(spec.layers):
-                    signals[number, layer, place] = _signal(name, state[layer], gates[layer])
+            signals[:, :, place] = reference.signals(spec, state, gates)[:, :, 0]
         yield Piece(start, signals, before, behind)
 
 
@@ -94,14 +83,6 @@ def surprise(expected: Floats, text: bytes) -> npt.NDArray[np.float64]:
     """Return what each byte of `text` cost in bits  # [places], where `expected`  # [places, 256] were its odds."""
     given = expected[np.arange(len(text)), to_symbols(text)]
     return np.asarray(-np.log2(given.astype(np.float64).clip(min=1e-12)))
-
-
-def _signal(name: str, state: npt.NDArray[np.floating[Any]], gates: reference.Gates) -> npt.NDArray[np.floating[Any]]:
-    if name == "h":
-        return np.asarray(state[0, 0])
-    if name == "c":
-        return np.asarray(state[1, 0])
-    return np.asarray(gates[name][0])
 
 
 def _softmax(logits: npt.NDArray[np.floating[Any]]) -> Floats:

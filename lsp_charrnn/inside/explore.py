@@ -3,8 +3,8 @@
 The page holds the text, what the model expected after each character, what each character cost in bits, and the
 activations of neurons, in steps of 1/63. Two layers of 512 neurons have 6,144 numbers a character, far more than a page
 can hold for a whole file. So all neurons are kept for a *close-up* of some hundred characters, and some neurons for the
-whole text: those that the table of neurons names, then those that change most slowly, for these can be read by eye. What
-was left out is said in the page. How it looks is `page/`'s business; what neurons track, `neurons`'.
+whole text: those that the table of neurons names, then those that change most slowly, for these can be read by eye.
+What was left out is said in the page. How it looks is `page/`'s business; what neurons track, `neurons`'.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lsp_charrnn.inside.activations import GATES, SIGNALS, Weights, read_activations, surprise
+from lsp_charrnn.inside.activations import Weights, read_activations, surprise
+from lsp_charrnn.model.reference import GATES, SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import normalise
 
@@ -54,7 +55,8 @@ class Label:
     layer: int
     neuron: int
     tracks: str
-    score: float  # on texts that it was not found on; the page says what it is
+    score: float  # on texts that it was not found on
+    signal: str = "h"  # what shows it best
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,9 +191,7 @@ def _view(weights: Weights, spec: ModelSpec, text: Text, start: int, stop: int) 
 # --- choosing what fits -------------------------------------------------------------------------------------
 
 
-def _data(
-    spec: ModelSpec, views: Sequence[_View], model: str, labels: Sequence[Label], limit: int
-) -> dict[str, Any]:
+def _data(spec: ModelSpec, views: Sequence[_View], model: str, labels: Sequence[Label], limit: int) -> dict[str, Any]:
     """Return what the page shows, as JSON data of at most about `limit` bytes."""
     documents = [_document(view) for view in views]
     left = limit - len(assemble("", {"documents": documents}).encode("utf-8"))

@@ -23,10 +23,11 @@ from rich.table import Table
 from lsp_charrnn.errors import CorpusError, ModelError
 from lsp_charrnn.evaluate.heldout import heldout_files, rank_of, take_in_turn
 from lsp_charrnn.evaluate.output import write_whole
-from lsp_charrnn.inside.activations import SIGNALS, Weights, read_all
+from lsp_charrnn.inside.activations import Weights, read_all
 from lsp_charrnn.inside.explore import Label
 from lsp_charrnn.inside.syntax import PROPERTIES, UnparsedError, properties_of
 from lsp_charrnn.model.files import WEIGHTS_FILE, find_model, load_weights, model_for_language, read_config
+from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import header
 from lsp_charrnn.train.corpus import SourceFile
@@ -82,7 +83,7 @@ class NeuronTable:
     def labels(self, most: int = 3) -> list[Label]:
         """Return the neurons that do better than chance by far: at most so many for a property."""
         return [
-            Label(one.layer, one.neuron, tracked.name, abs(one.held_out))
+            Label(one.layer, one.neuron, tracked.name, abs(one.held_out), one.signal)
             for tracked in self.properties
             for one in tracked.neurons[:most]
             if abs(one.held_out) > 2 * abs(tracked.shuffled_neuron) + 0.1
@@ -99,7 +100,16 @@ class NeuronTable:
             box=box.SIMPLE_HEAD,
         )
         table.add_column("property")
-        for heading in ("layer", "neuron", "signal", "held out", "where found", "probe of all", "shuffled", "its probe"):
+        for heading in (
+            "layer",
+            "neuron",
+            "signal",
+            "held out",
+            "where found",
+            "probe of all",
+            "shuffled",
+            "its probe",
+        ):
             table.add_column(heading, justify="right")
         for tracked in self.properties:
             beside = f"{tracked.probe:.2f}", f"{tracked.shuffled_neuron:+.2f}", f"{tracked.shuffled_probe:+.2f}"
@@ -183,11 +193,13 @@ def find_neurons(
     model: str | Path = "",
     suffixes: Sequence[str] = (".py",),
     characters: int = CHARACTERS,
+    keep: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NeuronTable:
     """Search the neurons of a model that track something, on the source files under `paths`.
 
-    Raises `CorpusError` where there are fewer than two files, `ModelError` where there is no such model.
+    With `keep` the table is written beside the model's weights, where the explorer finds it. Raises `CorpusError` where
+    there are fewer than two files, `ModelError` where there is no such model, `OutputError` where it can't be kept.
     """
     files = heldout_files(paths, suffixes=suffixes).files
     language = files[0].language
@@ -224,7 +236,7 @@ def find_neurons(
                 progress(done, total)
         sums.append(real)
         shuffled.append(moved)
-    return NeuronTable(
+    table = NeuronTable(
         config["name"],
         config["files"][WEIGHTS_FILE],
         language,
@@ -233,13 +245,9 @@ def find_neurons(
         left_out,
         tuple(_tracked(spec, sums, shuffled)),
     )
-
-
-def save(table: NeuronTable, model: str | Path) -> Path:
-    """Keep a table beside its model's weights, where the explorer finds it; return the file. Raises `OutputError`."""
-    file = find_model(model) / FILE
-    write_whole(file, (json.dumps(table.to_json(), indent=1) + "\n").encode("utf-8"))
-    return file
+    if keep:
+        write_whole(directory / FILE, (json.dumps(table.to_json(), indent=1) + "\n").encode("utf-8"))
+    return table
 
 
 def kept(directory: Path) -> NeuronTable | None:
@@ -254,11 +262,14 @@ def kept(directory: Path) -> NeuronTable | None:
             Tracked(**{**one, "neurons": tuple(Tracking(**neuron) for neuron in one["neurons"])})
             for one in data["properties"]
         )
-        table = NeuronTable(**{**data, "properties": properties})
+        pairs = {name: tuple(data[name]) for name in ("characters", "files")}
+        table = NeuronTable(**{**data, **pairs, "properties": properties})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise ModelError(f"{file} is no table of neurons: remove it, or write it anew with `neurons --save`.") from error
+        raise ModelError(
+            f"{file} is no table of neurons: remove it, or write it anew with `neurons --save`."
+        ) from error
     config, _ = read_config(directory)
     return table if table.weights == config["files"][WEIGHTS_FILE] else None
 

@@ -87,7 +87,8 @@ def _of_lines(text: bytes) -> tuple[Numbers, Numbers]:
     leading = others == (others - ~blank)[starts]
     indentation = np.zeros(len(symbols), dtype=np.int64)
     np.add.at(indentation, starts[leading], 1)
-    return np.where(ends, 0, column).astype(np.float32), np.minimum(column, indentation[starts]).astype(np.float32)
+    column[ends] = 0
+    return column.astype(np.float32), np.minimum(column, indentation[starts]).astype(np.float32)
 
 
 def _python(text: bytes) -> Iterator[_Token]:

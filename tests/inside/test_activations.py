@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from networks import random_network
 
-from lsp_charrnn.inside.activations import GATES, SIGNALS, read_activations, read_all, surprise
+from lsp_charrnn.inside.activations import read_activations, read_all, surprise
 from lsp_charrnn.model import reference
+from lsp_charrnn.model.reference import GATES, SIGNALS
 from lsp_charrnn.model.spec import CELLS, Cell
 from lsp_charrnn.text.symbols import header, to_symbols
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from networks import random_network
 
-from lsp_charrnn.inside.activations import SIGNALS, read_all, surprise
+from lsp_charrnn.inside.activations import read_all, surprise
 from lsp_charrnn.inside.explore import GUESSES, LEVELS, Label, Text, page
+from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import CELLS, Cell
 from lsp_charrnn.text.symbols import header, normalise
 
@@ -21,7 +22,9 @@ HEAD = header("a.py")
 SOURCE = "def f(x):\n    return x + 1  # ü 🙂\n"
 
 
-def shown(*texts: str | bytes, cell: Cell = "lstm", line: int | None = None, **options: Any) -> tuple[dict[str, Any], str]:
+def shown(
+    *texts: str | bytes, cell: Cell = "lstm", line: int | None = None, **options: Any
+) -> tuple[dict[str, Any], str]:
     """Return the data in the page of some texts, and the page."""
     weights, spec = random_network(cell)
     encoded = [text.encode() if isinstance(text, str) else text for text in texts]
@@ -105,7 +108,9 @@ def test_texts_share_the_room() -> None:
     assert (len(first["text"]), len(second["text"])) == (2, 100)
 
 
-@pytest.mark.parametrize("text", ["</script><script>alert(1)</script>\n", "%DATA% %SCRIPT%\n", "<!--\n", "\x00\x0c\u2028\n"])
+@pytest.mark.parametrize(
+    "text", ["</script><script>alert(1)</script>\n", "%DATA% %SCRIPT%\n", "<!--\n", "\x00\x0c\u2028\n"]
+)
 def test_no_text_breaks_the_page(text: str) -> None:
     data, html = shown(text)
     assert data["documents"][0]["text"] == normalise(text.encode()).decode()

@@ -489,9 +489,8 @@ function scrollTo(at) {
 function showList() {
   const list = $("list");
   list.replaceChildren();
-  const add = (layer, neuron, note) => {
+  const add = (layer, neuron, note, signal = "h") => {
     const link = document.createElement("a");
-    const signal = LABELS.length && MODEL.signals.includes("h") ? "h" : state.signal;
     link.href = `#${layer}.${neuron}.${signal}${state.file ? `@${state.file}` : ""}`;
     link.dataset.key = `${layer}.${neuron}`;
     link.append(`${layer + 1} · ${neuron} `, Object.assign(document.createElement("span"), { textContent: note }));
@@ -501,7 +500,7 @@ function showList() {
   const named = new Set(LABELS.map(({ layer, neuron }) => `${layer}.${neuron}`));
   if (LABELS.length) {
     heading("What they track, and how well, on files that they were not found on");
-    for (const { layer, neuron, tracks, score } of LABELS) add(layer, neuron, `${tracks} ${score.toFixed(2)}`);
+    for (const { layer, neuron, tracks, score, signal } of LABELS) add(layer, neuron, `${tracks} ${score.toFixed(2)}`, signal);
   }
   const kept = Object.keys(shown.document.neurons).filter((key) => !named.has(key));
   if (kept.length) heading("Those that change most slowly, the slowest first (layer · neuron)");
@@ -667,6 +666,7 @@ function build() {
   document.documentElement.dataset.theme = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const first = LABELS.length ? `${LABELS[0].layer}.${LABELS[0].neuron}` : Object.keys(DOCUMENTS[0].neurons)[0] ?? "0.0";
   [state.layer, state.neuron] = first.split(".").map(Number);
+  state.signal = LABELS[0]?.signal ?? state.signal;
 }
 
 build();
