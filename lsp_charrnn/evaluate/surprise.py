@@ -202,7 +202,7 @@ def measure_surprise(
 
 def _planted(files: Sequence[SourceFile], most: int) -> Iterator[tuple[SourceFile, bytes, list[Mistake]]]:
     """Yield the beginnings of files, one of each project in turn, and what they are with mistakes planted."""
-    chosen = []
+    chosen: list[tuple[SourceFile, bytes, list[Mistake]]] = []
     for file in take_in_turn(files):
         if len(chosen) == most:
             break

@@ -29,7 +29,7 @@ WHICH = np.array([-1, 0, -1, -1, 1, -1, 1, -1, -1, -1])
 
 def test_the_figures_are_those_counted_by_hand() -> None:
     report = SurpriseReport("m", {MIXTURE: (Ranked(SCORES, WHICH, (SWAPPED, OPERATOR)),)}, 1.0)
-    assert [report.precision(MIXTURE, k) for k in (1, 2, 3, 5)] == pytest.approx([1, 1 / 2, 2 / 3, 2 / 5])
+    assert [report.precision(MIXTURE, k) for k in (1, 2, 3, 5)] == pytest.approx([1, 1 / 2, 2 / 3, 3 / 5])
     assert [report.recall(MIXTURE, k) for k in (1, 3)] == [0.5, 1]
     assert [report.recall(MIXTURE, 1, kind) for kind in (SWAPPED, OPERATOR)] == [1, 0]
     # That a mistake ranks before another token, over all pairs.
@@ -53,7 +53,9 @@ def test_a_beginning_ends_before_a_statement_at_the_margin() -> None:
 def test_mistakes_in_files_are_ranked_in_every_way(tmp_path: Path, tiny_model: Path) -> None:
     for project in ("one", "two"):
         (tmp_path / project).mkdir()
-        lines = [f"def f{n}(alpha, beta):\n    {'# ' + 'why ' * 60}\n    return not alpha == beta\n\n\n" for n in range(9)]
+        lines = [
+            f"def f{n}(alpha, beta):\n    {'# ' + 'why ' * 60}\n    return not alpha == beta\n\n\n" for n in range(9)
+        ]
         (tmp_path / project / "a.py").write_text("".join(lines))
     seen: list[tuple[int, int]] = []
     report = measure_surprise(

@@ -19,8 +19,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent / "inside"))
 from networks import random_network
 
+from lsp_charrnn.engine.surprise import Token
 from lsp_charrnn.inside.activations import read_all, surprise
 from lsp_charrnn.inside.explore import Label, Text, page
+from lsp_charrnn.inside.surprise import Place, Read, surprise_page
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import CELLS, Cell
 from lsp_charrnn.text.symbols import header
@@ -59,7 +61,7 @@ class Explorer:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", lambda request: request.url.startswith("file:") or self.wrong.append(request.url))
         self.page.goto(file.as_uri() + fragment)
-        self.page.wait_for_selector("#facts:not(:empty)")
+        self.page.wait_for_selector("#facts:not(:empty), h1 small")
 
     def colour(self, at: int) -> str:
         return str(self.page.locator(f'[data-at="{at}"] b').evaluate("cell => cell.style.backgroundColor"))
@@ -186,5 +188,17 @@ def test_several_files(browser: Browser, tmp_path: Path) -> None:
     explorer.page.locator("#document").select_option("0")
     assert explorer.settled() == "#0.1.c"
     assert "first" in explorer.page.locator("#text").inner_text().replace("\n", "")
+    assert explorer.wrong == []
+    explorer.page.close()
+
+
+def test_the_page_of_surprise(browser: Browser, tmp_path: Path) -> None:
+    place = Place("a.py", 2, 3, "<i>", "&amp", 14.0, 12.0, "a <i> b")
+    tokens = (Token(0, 1, 1.0, 0.1), Token(5, 8, 14.0, 12.0))
+    explorer = Explorer(browser, tmp_path, surprise_page([Read("a.py", b"\xc3\xbc\na <i> b\n", tokens, (place,))], "m"))
+    odd = explorer.page.locator("span.odd")
+    assert odd.inner_text() == "<i>"
+    assert "expected: &amp" in str(odd.get_attribute("title"))
+    assert explorer.page.locator("pre").inner_text() == "ü\na <i> b\n"
     assert explorer.wrong == []
     explorer.page.close()
