@@ -194,7 +194,7 @@ def test_several_files(browser: Browser, tmp_path: Path) -> None:
 
 def test_the_page_of_surprise(browser: Browser, tmp_path: Path) -> None:
     place = Place("a.py", 2, 3, "<i>", "&amp", 14.0, 12.0, "a <i> b")
-    tokens = (Token(0, 1, 1.0, 0.1), Token(5, 8, 14.0, 12.0))
+    tokens = (Token(3, 4, 1.0, 0.1), Token(5, 8, 14.0, 12.0))
     explorer = Explorer(browser, tmp_path, surprise_page([Read("a.py", b"\xc3\xbc\na <i> b\n", tokens, (place,))], "m"))
     odd = explorer.page.locator("span.odd")
     assert odd.inner_text() == "<i>"
