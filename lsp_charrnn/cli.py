@@ -319,6 +319,132 @@ def _load(model: str, language: str, project: Path | None = None) -> Any:
     return load_model(find_model(model) if model else own or model_for_language(language))
 
 
+# --- seeing inside -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def explore(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Text files to look at.")],
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("explore.html"),
+    model: ModelOption = "",
+    line: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="The line to see closely, with all neurons. Default: in the middle."),
+    ] = None,
+) -> None:
+    """Write a page that shows a file through a model's eyes: every neuron's gates, and what it expected next.
+
+    The page is one file, needs no network, and opens in any browser. It holds 20,000 characters; of a longer file
+    those around --line, else its beginning.
+    """
+    from lsp_charrnn.evaluate.output import check_place, write_whole
+    from lsp_charrnn.inside.explore import Text, page
+    from lsp_charrnn.inside.neurons import kept
+    from lsp_charrnn.model.files import find_model, load_weights, model_for_language, read_config
+    from lsp_charrnn.text.symbols import header
+    from lsp_charrnn.train.corpus import LANGUAGES
+
+    texts = [
+        Text(_path_in_project(path), _read_text(path), header(_path_in_project(path)), line and line - 1)
+        for path in files
+    ]
+    language = LANGUAGES.get(files[0].suffix.lower(), "python")
+    directory = find_model(model) if model else model_for_language(language)
+    check_place(out_path)
+    weights, spec = load_weights(directory)
+    table = kept(directory)
+    with err.status("reading") as status:
+        html = page(
+            weights,
+            spec,
+            texts,
+            model=read_config(directory)[0]["name"],
+            labels=() if table is None else table.labels(),
+            progress=lambda done, total: status.update(f"reading: {done:,} of {total:,} characters"),
+        )
+    data = html.encode("utf-8")
+    write_whole(out_path, data)
+    out.print(f"wrote {_escaped(str(out_path))} ({len(data) / 1e6:.1f} MB): open it in a browser")
+
+
+@app.command()
+def neurons(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Projects the model has not seen.")],
+    model: ModelOption = "",
+    suffix: SuffixOption = None,
+    characters: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1000, help="Characters to read, a piece of each file. Default: 60,000."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--save", help="Keep the table beside the model's weights, where `explore` finds it.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find the neurons that track brackets, indentation, strings, comments, names, parameters, the place in the line.
+
+    They are found on one half of the files and scored on the other, beside a linear probe of all neurons and what
+    chance finds.
+    """
+    from lsp_charrnn.inside.neurons import CHARACTERS, find_neurons
+
+    with err.status("reading") as status:
+        table = find_neurons(
+            _existing(paths),
+            model=model,
+            suffixes=suffix or (".py",),
+            characters=characters or CHARACTERS,
+            keep=keep,
+            progress=lambda done, total: status.update(f"reading: {done:,} of {total:,} characters"),
+        )
+    _show(table, as_json)
+
+
+@app.command()
+def surprise(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Text files to look at.")],
+    model: ModelOption = "",
+    html_path: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--html", metavar="PAGE", help="Write a page that shades every token, too."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the tokens of a file that are far less likely than their surroundings, and what was expected instead.
+
+    By the model, with the memories of the file and of the git work tree around it: a look for slips, not a proof.
+    """
+    from lsp_charrnn.evaluate.output import check_place, write_whole
+    from lsp_charrnn.inside.surprise import read_surprise, surprise_page
+    from lsp_charrnn.train.corpus import LANGUAGES
+
+    if html_path is not None:
+        check_place(html_path)
+    reads, name = [], ""
+    for path in files:
+        text = _read_text(path)
+        loaded = _load(model, LANGUAGES.get(path.suffix.lower(), path.suffix.lstrip(".").lower()), _git_root(path))
+        project = _project_around(path)
+        inner = _path_in_project(path)
+        tables = () if project is None else project.tables(inner)
+        with err.status(f"reading {_escaped(str(path))}"):
+            reads.append(read_surprise(loaded, str(path), text, path=inner, project=tables))
+        name = loaded.name
+    places = [place for read in reads for place in read.places]
+    if html_path is not None:
+        write_whole(html_path, surprise_page(reads, name).encode("utf-8"))
+    if as_json:
+        print(json.dumps([place.to_json() for place in places], ensure_ascii=False))
+        return
+    for place in places:
+        before, after = place.whole_line[: place.column - 1], place.whole_line[place.column - 1 + len(place.text) :]
+        instead = f", expected [green]{_escaped(place.instead)}[/]" if place.instead else ""
+        out.print(f"[bold]{_escaped(place.file)}:{place.line}:{place.column}[/] {place.bits:.1f} bits{instead}")
+        out.print(f"    {_escaped(before)}[bold red]{_escaped(place.text)}[/]{_escaped(after)}")
+    if not places:
+        out.print("[dim]nothing is far less likely than its surroundings[/]")
+
+
 # --- training ------------------------------------------------------------------------------------------------
 
 
@@ -798,6 +924,32 @@ def evaluate_reliability(
     if picture is not None:
         report.reliability.picture(picture)
         err.print(f"[dim]drawn into {_escaped(str(picture))}[/]")
+
+
+@evaluate_app.command("surprise")
+def evaluate_surprise(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Python projects the model has not seen.")],
+    model: ModelOption = "",
+    files: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Files to plant mistakes in. Default: 24."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure how well surprise finds mistakes: wrong names, swapped arguments, wrong operators, a missing not, and
+    wrong return values are planted in held-out files, and every token is ranked.
+
+    Beside it: chance, the model alone, the memories alone.
+    """
+    from lsp_charrnn.evaluate.surprise import FILES, measure_surprise
+
+    report = measure_surprise(
+        _existing(paths),
+        model=model,
+        files=files or FILES,
+        progress=lambda done, total: err.print(f"[dim]{done}/{total} files[/]"),
+    )
+    _show(report, as_json)
 
 
 def _existing(paths: list[Path]) -> list[Path]:

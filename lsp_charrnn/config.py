@@ -29,7 +29,7 @@ class Settings:
     stream_exact: bool = False  # read every text from its start, symbol by symbol: slow, and equal to float rounding
     disabled_languages: tuple[str, ...] = ()
     disabled_globs: tuple[str, ...] = ()  # as in .gitignore, against the path within the workspace
-    diagnostics_surprise: bool = False  # reserved for surprise as diagnostics; accepted, without effect so far
+    diagnostics_surprise: bool = False  # hints at tokens that are far less likely than their surroundings
 
 
 # Languages (by the clients' ids) that are completed even where no model was trained for them: by the memories of the

@@ -30,7 +30,9 @@ ALLOWED = {
     "evaluate": {"train", "project", "engine", "model", "text", "config", "errors"},
     "doctor": {"server", "train", "evaluate", "project", "engine", "model", "text", "config", "errors"},
     "tuning": {"train", "evaluate", "project", "engine", "model", "text", "config", "errors"},
+    "inside": {"evaluate", "train", "project", "engine", "model", "text", "config", "errors"},
     "cli": {
+        "inside",
         "doctor",
         "tuning",
         "server",
@@ -72,6 +74,7 @@ HEAVY = [
     "datasketch",
     "lsp_charrnn.train",
     "lsp_charrnn.evaluate",
+    "lsp_charrnn.inside",
 ]
 
 

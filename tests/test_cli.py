@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    "serve", "complete", "sample", "train", "evaluate", "evaluate bits", "evaluate typing",
-    "evaluate memory", "evaluate reliability", "evaluate fit-mixer",
+    "serve", "complete", "sample", "explore", "neurons", "surprise", "train",
+    "evaluate", "evaluate bits", "evaluate typing",
+    "evaluate memory", "evaluate reliability", "evaluate fit-mixer", "evaluate surprise",
     "corpus", "corpus fetch", "corpus build", "corpus show",
     "models", "models list", "models show", "models verify", "models renew", "models uninstall", "doctor",
 ]  # fmt: skip

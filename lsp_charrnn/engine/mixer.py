@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lsp_charrnn.engine.contexts import KINDS, PLACE, Lanes
+from lsp_charrnn.engine.contexts import KINDS, PLACE, Keys, Lanes
 from lsp_charrnn.engine.memory import Counts, look_up
 from lsp_charrnn.model.step import Logits
 from lsp_charrnn.text.symbols import VOCABULARY
@@ -127,6 +127,54 @@ def shipped_mixer() -> Mixer:
     return Mixer.of(load((resources.files(__package__) / "mixer.safetensors").read_bytes()))
 
 
+def mixed(
+    mixer: Mixer,
+    memories: tuple[Sequence[Counts], Sequence[Counts]],
+    keys: Keys,
+    surroundings: Floats,
+    logits: Logits,
+    *,
+    came: npt.NDArray[np.int64] | None = None,
+) -> Logits:
+    """Return the logarithms of the mixed probabilities at some places  # [places, 256].
+
+    `memories` are the tables of the document's and the project's; `keys`  # [KINDS, places] and `surroundings`
+    # [PLACE, places] as `contexts` gives them; the model expects `logits`  # [places, 256]. Where the document's memory
+    has counted the places themselves, `came`  # [places] is what stands at each, and is left out there.
+    """
+    places = len(logits)
+    found = look_up(memories, keys.ravel())
+    rows, symbols, counts = found.rows, found.symbols, found.counts
+    if came is not None:
+        counts = counts - ((rows < KINDS * places) & (symbols == came.take(rows % places)))
+        left = counts > 0
+        rows, symbols, counts = rows[left], symbols[left], counts[left]
+    p = probabilities(logits)
+    if not len(rows):
+        return np.log(np.maximum(p, _LEAST))
+    size = CONTEXTS * places
+    totals = np.bincount(rows, counts, minlength=size)
+    distinct = np.bincount(rows, minlength=size)
+    there = distinct > 0
+    largest = np.zeros(size)
+    largest[there] = np.maximum.reduceat(counts, (distinct.cumsum() - distinct)[there])
+    seen = features(
+        surroundings,
+        entropy_of(p),
+        p.max(axis=1),
+        totals.reshape(CONTEXTS, places),
+        distinct.reshape(CONTEXTS, places),
+        largest.reshape(CONTEXTS, places),
+    )
+    experts = np.ones((EXPERTS, places), dtype=np.bool_)
+    experts[1:] = there.reshape(CONTEXTS, places)
+    weights = mixer.weights(seen, experts.T)  # [places, EXPERTS]
+    p *= weights[:, :1]
+    shares = (weights[:, 1:].T.ravel() / np.maximum(totals, 1)).take(rows) * counts
+    p += np.bincount((rows % places) * VOCABULARY + symbols, shares, minlength=p.size).reshape(p.shape)
+    return np.log(np.maximum(p, _LEAST))
+
+
 class Mixture:
     """What is expected after the lanes of one decoding, memories included.
 
@@ -145,30 +193,4 @@ class Mixture:
 
     def expected(self, logits: Logits) -> Logits:
         """Return the logarithms of the mixed probabilities, where the model expects `logits`.  # [lanes, 256] both"""
-        lanes = len(logits)
-        found = look_up(self._tables, self._lanes.keys().ravel())
-        rows, counts = found.rows, found.counts
-        p = probabilities(logits)
-        if not len(rows):
-            return np.log(np.maximum(p, _LEAST))
-        size = CONTEXTS * lanes
-        totals = np.bincount(rows, counts, minlength=size)
-        distinct = np.bincount(rows, minlength=size)
-        there = distinct > 0
-        largest = np.zeros(size)
-        largest[there] = np.maximum.reduceat(counts, (distinct.cumsum() - distinct)[there])
-        seen = features(
-            self._lanes.surroundings(),
-            entropy_of(p),
-            p.max(axis=1),
-            totals.reshape(CONTEXTS, lanes),
-            distinct.reshape(CONTEXTS, lanes),
-            largest.reshape(CONTEXTS, lanes),
-        )
-        experts = np.ones((EXPERTS, lanes), dtype=np.bool_)
-        experts[1:] = there.reshape(CONTEXTS, lanes)
-        weights = self._mixer.weights(seen, experts.T)  # [lanes, EXPERTS]
-        p *= weights[:, :1]
-        shares = (weights[:, 1:].T.ravel() / np.maximum(totals, 1)).take(rows) * counts
-        p += np.bincount((rows % lanes) * VOCABULARY + found.symbols, shares, minlength=p.size).reshape(p.shape)
-        return np.log(np.maximum(p, _LEAST))
+        return mixed(self._mixer, self._tables, self._lanes.keys(), self._lanes.surroundings(), logits)

@@ -2,8 +2,8 @@ r"""The open documents and their completions: the façade that the server, the c
 
 `open`, `edit`, `close`, `use_project` and `configure` are cheap and may come from any thread; they take notes and do
 no model work.
-`complete`, `advance` and `read_around` run the model, and belong to one thread. Text goes in and out as `Document`
-values and bytes; the protocol, its positions and its threads are left to the server.
+`complete`, `advance`, `read_around`, `surprise` and `inside` run the model, and belong to one thread. Text goes in and
+out as `Document` values and bytes; the protocol, its positions and its threads are left to the server.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from lsp_charrnn.config import Settings
+from lsp_charrnn.engine.contexts import REACH
 from lsp_charrnn.engine.decode import Candidate, DecodeOptions, Path, decode, distinct, keys_of
 from lsp_charrnn.engine.filters import Surroundings, agreement, filtered
 from lsp_charrnn.engine.memory import Base, Counts, DocumentCounts
 from lsp_charrnn.engine.mixer import Mixture, shipped_mixer
 from lsp_charrnn.engine.snapshots import Snapshot
-from lsp_charrnn.engine.stream import SPACING, Cancelled, Stream, never
+from lsp_charrnn.engine.stream import SPACING, Cancelled, Stream, never, symbols_of
+from lsp_charrnn.engine.surprise import Surprise
 from lsp_charrnn.errors import DocumentNotOpenError
-from lsp_charrnn.model.step import Model
+from lsp_charrnn.model.step import Logits, Model, State
 from lsp_charrnn.text.diff import smallest_edits
 from lsp_charrnn.text.document import Document, Edit
-from lsp_charrnn.text.symbols import header, normalise
+from lsp_charrnn.text.symbols import VOCABULARY, header, normalise
 
 PENDING: Final = 20_000  # edits kept for a stream that nobody asks; more become one, from the first place to the last
 DIFFED: Final = 256  # bytes; an edit that replaces more by more is looked at for what it leaves as it is
@@ -40,6 +45,8 @@ KEPT: Final = 5  # candidates kept of one decoding: what cycling through them ca
 LEAST_BUDGET_MS: Final = 10.0  # left for decoding, however long reading the text took
 LEAST_REST: Final = 2  # bytes: a shorter rest takes as many keys to accept as to type
 CONTEXT: Final = 4096  # bytes on either side of the cursor that the filters see
+SURPRISED: Final = 1 << 13  # bytes on either side of the cursor that are looked through for what is unlikely there
+SEEN: Final = 4096  # bytes that are seen from inside at once
 
 
 Models = Callable[[str], Model]  # the model for a language id; it may be loaded for that, and `ModelError` be raised
@@ -129,6 +136,55 @@ class Reading:
     remembered: bool  # the document's names have been counted, as far as they are
 
 
+@dataclass(frozen=True)
+class Odd:
+    """Bytes [start, end) of a document that are far less likely than their surroundings."""
+
+    start: int
+    end: int
+    bits: float  # what they cost
+    instead: str  # what was expected; empty where nothing else was
+
+
+@dataclass(frozen=True)
+class Oddities:
+    """What is unlikely in a document, around the cursor."""
+
+    document: Document
+    found: tuple[Odd, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """What the model did along a stretch of a document, symbol by symbol. A CRLF is one symbol."""
+
+    document: Document
+    model: Model
+    ends: npt.NDArray[np.int64]  # [symbols], the byte behind each
+    symbols: npt.NDArray[np.int64]  # [symbols]
+    states: State  # [layers, parts, symbols + 1, hidden], before each and behind the last
+    logits: Logits  # [symbols + 1, 256], likewise
+
+
+@dataclass(eq=False)
+class _Looking:
+    """A look for what is unlikely, under way."""
+
+    document: Document
+    start: int  # bytes of the document
+    end: int
+    ends: npt.NDArray[np.int64]  # of each symbol
+    surprise: Surprise | None  # None once it is done
+    model: Model
+    settings: Settings
+    oddities: Oddities | None = None  # once it is done
+
+    def is_of(self, document: Document, cursor: int, model: Model, settings: Settings) -> bool:
+        """Whether it is the look that is wanted."""
+        same = self.document is document and self.model is model and self.settings is settings
+        return same and self.start <= cursor <= self.end
+
+
 @dataclass
 class _Open:
     """One open document. All but `stream` is guarded by the session's lock."""
@@ -155,6 +211,7 @@ class _Open:
     # While the text is being counted: the edits since. Then the counts, until the model thread comes for them.
     since: list[Edit] | None = None
     counted: tuple[Base, list[Edit]] | None = None
+    looking: _Looking | None = None  # touched by the model thread only
 
     def forget(self) -> None:
         """Take note that no stream follows the text any more."""
@@ -349,6 +406,106 @@ class Session:
         with self._lock:
             if entry.document is document and entry.cursor == cursor:
                 entry.settled = document
+
+    def surprise(self, uri: str, *, cancelled: Callable[[], bool] = never) -> Oddities | None:
+        """Return what is far less likely than its surroundings, within `SURPRISED` bytes of the cursor.
+
+        None if it was cancelled: called again, it goes on. None, too, for a document that has been closed meanwhile.
+        Model thread only.
+        """
+        with self._lock:
+            entry = self._open.get(uri)
+        if entry is None:
+            return None
+        document, settings, _, stream = self._taken(entry)
+        cursor = min(entry.cursor, document.size)
+        try:
+            looking = entry.looking
+            if looking is None or not looking.is_of(document, cursor, stream.model, settings):
+                looking = entry.looking = self._look(entry, document, cursor, settings, stream, cancelled)
+            if looking.surprise is not None:
+                looking.surprise.go_on(cancelled)
+                unlikely = looking.surprise.unlikely(cancelled=cancelled)
+                ends = looking.ends
+                found = tuple(
+                    # A symbol is one byte, wherever the one before it ended.
+                    Odd(int(ends[one.token.start]) - 1, int(ends[one.token.end - 1]), one.token.bits, one.instead)
+                    for one in unlikely
+                )
+                looking.oddities = Oddities(document, found)
+                looking.surprise = None  # it holds a state for every few bytes
+        except Cancelled:
+            return None
+        return looking.oddities
+
+    def _look(
+        self,
+        entry: _Open,
+        document: Document,
+        cursor: int,
+        settings: Settings,
+        stream: Stream,
+        cancelled: Callable[[], bool],
+    ) -> _Looking:
+        """Begin to look around the cursor: at whole lines, as far as they are not too long. Raises `Cancelled`."""
+        low, high = max(0, cursor - SURPRISED), min(document.size, cursor + SURPRISED)
+        start, _ = document.line_bounds(document.line_at(low))
+        _, end = document.line_bounds(document.line_at(high))
+        start = start if low - start <= CONTEXT else document.character_start(low)
+        end = end if end - high <= CONTEXT else document.character_start(high)
+        snapshot = stream.at(document, start, cancelled)
+        symbols, ends = symbols_of(document, start, end)
+        of_document: Sequence[Counts] = ()
+        of_project: Sequence[Counts] = ()
+        if settings.memory_document:
+            if entry.counts.covers(cursor, 2 * (SURPRISED + CONTEXT)):
+                of_document = entry.counts.at(document, end)
+            else:  # the counts that completion goes by are left as they are
+                near, _ = REMEMBERED
+                of_document = (DocumentCounts.build(document, cursor, near).counts,)
+        project = entry.project
+        if settings.memory_project and project is not None:
+            of_project = project.tables(entry.path)
+        surprise = Surprise(
+            stream.model,
+            shipped_mixer(),
+            symbols.astype(np.uint8).tobytes(),
+            state=snapshot.state,
+            logits=snapshot.logits,
+            before=normalise(document.slice(max(0, start - 2 * REACH), start)),
+            document=of_document,
+            project=of_project,
+        )
+        return _Looking(document, start, end, start + ends, surprise, stream.model, settings)
+
+    def inside(self, uri: str, start: int, end: int, *, cancelled: Callable[[], bool] = never) -> Inside | None:
+        """Return what the model does along bytes [start, end) of a document, or the first `SEEN` of them.
+
+        It goes on from the stream's own state at `start`. None if it was cancelled. Model thread only. Raises
+        `DocumentNotOpenError`, and what `models` raises.
+        """
+        with self._lock:
+            entry = self._entry(uri)
+        document, _, _, stream = self._taken(entry)
+        start = document.character_start(min(max(start, 0), document.size))
+        end = document.character_start(min(max(end, start), document.size, start + SEEN))
+        symbols, ends = symbols_of(document, start, end)
+        model = stream.model
+        spec = model.spec
+        states = np.empty((spec.layers, spec.parts, len(symbols) + 1, spec.hidden), dtype=np.float32)
+        logits = np.empty((len(symbols) + 1, VOCABULARY), dtype=np.float32)
+        try:
+            snapshot = stream.at(document, start, cancelled)
+        except Cancelled:
+            return None
+        state, logits[0] = snapshot.state, snapshot.logits
+        states[:, :, :1] = state
+        for place in range(len(symbols)):
+            if cancelled():
+                return None
+            after, state = model.step(symbols[place : place + 1], state)
+            states[:, :, place + 1 : place + 2], logits[place + 1] = state, after[0]
+        return Inside(document, model, start + ends, symbols, states, logits)
 
     def _look_ahead(
         self,

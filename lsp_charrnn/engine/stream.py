@@ -34,7 +34,7 @@ from lsp_charrnn.model.step import Logits, Model, State
 from lsp_charrnn.text.document import Document, Edit
 from lsp_charrnn.text.symbols import to_symbols
 
-__all__ = ["Cancelled", "Snapshot", "Stream", "never"]
+__all__ = ["Cancelled", "Snapshot", "Stream", "never", "symbols_of"]
 
 WARM_UP: Final = 768  # characters read before a place that is far from any snapshot, for the first answer there
 ENOUGH: Final = 4096  # characters after which a state has forgotten what it began with
@@ -232,7 +232,7 @@ class Stream:
             snapshot.state,
             snapshot.logits,
             snapshot.since,
-            *_symbols(document, begin, limit),
+            *symbols_of(document, begin, limit),
             follows=begin,
             left=snapshot.state,
         )
@@ -247,7 +247,7 @@ class Stream:
         if document.slice(begin - 1, begin + 1) == b"\r\n":
             begin -= 1
         head = self._snapshots[self._snapshots.last(min(_HEAD, begin))]
-        return _Lane(begin, limit, head.state, head.logits, begin, *_symbols(document, begin, limit), warm=warm)
+        return _Lane(begin, limit, head.state, head.logits, begin, *symbols_of(document, begin, limit), warm=warm)
 
     def _refinement(self, document: Document, offset: int) -> _Lane:
         """Return the lane that makes the state at `offset` final."""
@@ -364,7 +364,7 @@ class Stream:
         self._snapshots.thin(DENSE, SPARSE, WARM_UP, cursor)
 
 
-def _symbols(document: Document, start: int, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def symbols_of(document: Document, start: int, end: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     r"""Return the model's input for bytes [start, end), and the offset behind each symbol, less `start`.
 
     A line end is one symbol. Of a `\r\n` it is read at the `\r`, and nothing at the `\n`.

@@ -1,13 +1,13 @@
 """The network written out gate by gate in numpy: slow, obvious, and the oracle of every faster path.
 
 It computes in the precision of the weights and the state that it is given. The tests hold torch (training) and ONNX
-Runtime (serving) against it, and what shows a network from inside takes the gates from here. Nothing that serves
+Runtime (serving) against it, and what shows a network from inside takes the gates from here. Nothing that completes
 imports it: model.step is some ten times as fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,16 @@ from lsp_charrnn.model.spec import Cell, ModelSpec
 Array = npt.NDArray[np.floating[Any]]
 Weights = Mapping[str, Array]
 Gates = dict[str, Array]  # by the names of the equations, each [lanes, hidden]
+
+# What can be seen of a neuron, by the names of the equations; what it gives to others comes first.
+SIGNALS: Final[dict[Cell, tuple[str, ...]]] = {
+    "lstm": ("h", "c", "i", "f", "o", "g"),
+    "peephole": ("h", "c", "i", "f", "o", "g"),
+    "coupled": ("h", "c", "i", "f", "o", "g"),
+    "gru": ("h", "z", "r", "n"),
+    "rnn": ("h",),
+}
+GATES: Final = frozenset("ifozr")  # from 0 to 1; the cell is anything, and all else is from -1 to 1
 
 
 def step(weights: Weights, spec: ModelSpec, symbols: npt.NDArray[np.integer[Any]], state: Array) -> tuple[Array, Array]:
@@ -48,6 +58,17 @@ def step_with_gates(
     features = np.concatenate(outputs, axis=1) if spec.skip else x  # [lanes, output_inputs]
     logits = features @ weights["output.weight"].T + weights["output.bias"]
     return logits, after, gates
+
+
+def signals(spec: ModelSpec, state: Array, gates: Sequence[Gates]) -> Array:
+    """Return all `SIGNALS` of the cell after a step  # [signals, layers, lanes, hidden]."""
+    of_state = {"h": 0, "c": 1}
+    return np.stack(
+        [
+            state[:, of_state[name]] if name in of_state else np.stack([layer[name] for layer in gates])
+            for name in SIGNALS[spec.cell]
+        ]
+    )
 
 
 def read(weights: Weights, spec: ModelSpec, symbols: npt.NDArray[np.integer[Any]], state: Array) -> tuple[Array, Array]:

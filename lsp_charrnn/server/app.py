@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lsprotocol import types
 from pygls.capabilities import get_capability
@@ -30,12 +30,12 @@ from pygls.lsp.server import LanguageServer
 
 from lsp_charrnn import __version__
 from lsp_charrnn.config import Settings
-from lsp_charrnn.engine.session import Answer, Session
+from lsp_charrnn.engine.session import Answer, Oddities, Session
 from lsp_charrnn.errors import ModelError, SettingError, UserError
 from lsp_charrnn.model.installed import pointer_of
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.project.secrets import is_secret
-from lsp_charrnn.server import commands, fallback, inline
+from lsp_charrnn.server import commands, fallback, inline, seeing
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
 from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
@@ -68,6 +68,7 @@ QUIET: Final = 0.4  # seconds without a key, after which the text around the cur
 LOOKED_AGAIN: Final = 5.0  # seconds until it is looked again whether a project has another model
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+Result = TypeVar("Result")
 MakeSession = Callable[[Callable[[str], Model], Settings], Session]
 NewServer = Callable[[], "Server"]
 
@@ -112,7 +113,7 @@ class Server(LanguageServer):
         self.client_takes_as_is = False
         self._loop = asyncio.get_running_loop()
         self._worker = worker
-        self._models = models
+        self.models = models
         self._session = make_session(partial(self._model, ""), self.settings)
         self._scope = Scope(self.settings)
         self.projects = None if projects is None else Workspace(projects, self.work_done_progress)
@@ -123,6 +124,7 @@ class Server(LanguageServer):
         self._problems: list[str] = []
         self._languages_off: set[str] = set()
         self._live: set[str] = set()  # URIs of the documents that the session knows
+        self._diagnosed: set[str] = set()  # and of those that the client shows diagnostics for
         self._timers: dict[
             str, asyncio.TimerHandle
         ] = {}  # what is to be done next for a document, if no key comes before
@@ -160,6 +162,7 @@ class Server(LanguageServer):
         feature(types.WORKSPACE_DID_CREATE_FILES, Server._files_changed, everything)
         feature(types.WORKSPACE_DID_DELETE_FILES, Server._files_changed, everything)
         feature(types.WORKSPACE_DID_RENAME_FILES, Server._files_renamed, everything)
+        feature(seeing.INSIDE, seeing.inside)
         for name, run in (
             (commands.ACCEPTED, commands.accepted),
             (commands.TOGGLE, commands.toggle),
@@ -379,10 +382,12 @@ class Server(LanguageServer):
         return self.projects.follow(document.uri, self._roots(document.uri), self.settings.memory_project_megabytes)
 
     def _leave(self, uri: str) -> None:
+        self._diagnose(uri, [])
         if uri in self._live:
             self._live.discard(uri)
             self._worker.cancel((self, "complete", uri))
             self._worker.cancel((self, "advance", uri))
+            self._worker.cancel((self, "inside", uri))
             self._stop_reading_around(uri)
             self._session.close(uri)
             if self.projects is not None:
@@ -444,18 +449,56 @@ class Server(LanguageServer):
         self._in_background(Priority.PREFILL, self._session.read_around, "around", uri)
         if self.projects is not None:
             self.projects.remember(partial(self._session.remember, uri), (self, "remember", uri))
+        if self.settings.diagnostics_surprise:
+            job: Job[Oddities | None] = self._worker.submit(
+                Priority.INDEXING,
+                lambda cancelled: self._session.surprise(uri, cancelled=cancelled),
+                key=(self, "surprise", uri),
+            )
+            job.future.add_done_callback(partial(self._looked_through, uri))
+
+    def _looked_through(self, uri: str, future: Future[Oddities | None]) -> None:
+        self._read(future)
+        found = None if future.exception() is not None else future.result()
+        if found is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._surprised, uri, found)
+
+    def _surprised(self, uri: str, found: Oddities) -> None:
+        if uri in self._live and self.settings.diagnostics_surprise:
+            self._diagnose(uri, seeing.diagnostics(self, found, uri))
+
+    def _diagnose(self, uri: str, found: list[types.Diagnostic]) -> None:
+        """Let the client show these diagnostics for a document; none where it shows none already: say nothing."""
+        if found or uri in self._diagnosed:
+            self._diagnosed.discard(uri)
+            if found:
+                self._diagnosed.add(uri)
+            self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found))
+
+    def on_model(
+        self, priority: Priority, what: str, uri: str, work: Callable[[Callable[[], bool]], Result]
+    ) -> Job[Result] | None:
+        """Queue work on a document for the model thread, in place of work of that name; None if it is not completed."""
+        return self._worker.submit(priority, work, key=(self, what, uri)) if uri in self._live else None
+
+    @property
+    def session(self) -> Session:
+        """What is open for the engine. Model work on it belongs to the model thread."""
+        return self._session
 
     def _stop_reading_around(self, uri: str) -> None:
         timer = self._timers.pop(uri, None)
         if timer is not None:
             timer.cancel()
         self._worker.cancel((self, "around", uri))
+        self._worker.cancel((self, "surprise", uri))
 
     def _in_background(self, priority: Priority, work: Callable[..., None], what: str, uri: str) -> None:
         job = self._worker.submit(priority, lambda cancelled: work(uri, cancelled=cancelled), key=(self, what, uri))
         job.future.add_done_callback(self._read)
 
-    def _read(self, future: Future[None]) -> None:
+    def _read(self, future: Future[Any]) -> None:
         error = future.exception()
         if isinstance(error, ModelError):
             with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
@@ -484,19 +527,19 @@ class Server(LanguageServer):
     def _find_model(self, name: str, language: str, root: str) -> Model:
         if name:
             try:
-                return self._models.by_name(name)
+                return self.models.by_name(name)
             except ModelError as error:
                 self._tell_later(f"setting 'model': {error} Until then the model for {language} is used.")
         if root:
             self._pointers[root] = pointer_of(root)  # before it is used: what comes meanwhile is seen the next time
             try:
-                own = self._models.of_project(root, language)
+                own = self.models.of_project(root, language)
             except ModelError as error:
                 self._tell_later(f"the model trained for {root}: {error} Until then the one for {language} is used.")
             else:
                 if own is not None:
                     return own
-        return self._models.by_language(language)
+        return self.models.by_language(language)
 
     def look_for_models(self, *, now: bool = False) -> None:
         """Let open documents have the model that has been installed for their project, or removed, since it was looked.
@@ -588,6 +631,9 @@ class Server(LanguageServer):
                 self._follow(document)
             if self.projects is not None and not settings.memory_project:
                 self.projects.forget()
+            if not settings.diagnostics_surprise:
+                for uri in list(self._diagnosed):
+                    self._diagnose(uri, [])
         problems = problems + scope.problems
         for problem in problems:
             if problem not in self._problems:

@@ -8,9 +8,20 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
 
 from lsp_charrnn.errors import ModelError
-from lsp_charrnn.model.files import find_model, list_models, load_model, model_for_language, read_config
+from lsp_charrnn.model.files import (
+    find_model,
+    list_models,
+    load_model,
+    load_weights,
+    model_for_language,
+    read_config,
+)
 from lsp_charrnn.model.installed import installed_model, pointer_of
 from lsp_charrnn.model.step import Model
 
@@ -26,6 +37,7 @@ class Models:
 
     def __init__(self) -> None:
         self._loaded: dict[Path, Model] = {}
+        self._weights: WeakKeyDictionary[Model, dict[str, npt.NDArray[np.float32]]] = WeakKeyDictionary()
         self._of_projects: dict[str, Path] = {}  # by the project's root: where the one is that counts
 
     def by_name(self, name: str) -> Model:
@@ -55,6 +67,16 @@ class Models:
             if pointer_of(root) == pointer:
                 raise
             return self.of_project(root, language)  # another one was installed meanwhile, and this one removed
+
+    def weights(self, model: Model) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the float32 weights of a model that was loaded here. Raises `ModelError` where they are gone."""
+        found = self._weights.get(model)
+        if found is None:
+            path = next((path for path, loaded in self._loaded.items() if loaded is model), None)
+            if path is None:
+                raise ModelError(f"the model {model.name} has been replaced meanwhile: ask again.")
+            found = self._weights[model] = load_weights(path)[0]
+        return found
 
     def _forget_older(self, root: str, path: Path | None) -> None:
         """Keep of a project's models the one that counts: no path means two, so others won't be asked for again."""

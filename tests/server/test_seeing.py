@@ -1,0 +1,135 @@
+"""Surprise as diagnostics, and the request that shows what neurons do: the real engine, around a small model."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import tiny_weights
+from wire import INLINE_CLIENT, URI, Wire, eventually, insert, span
+
+from lsp_charrnn.config import Settings
+from lsp_charrnn.engine.session import Session
+from lsp_charrnn.model import reference
+from lsp_charrnn.server import app
+from lsp_charrnn.server.app import Server
+from lsp_charrnn.server.models import Models
+from lsp_charrnn.server.worker import Worker
+from lsp_charrnn.text.symbols import header, to_symbols
+
+pytestmark = pytest.mark.asyncio
+
+INSIDE = "lspCharrnn/inside"
+TEXT = "quartz(x)\n" * 30 + "ü = quartz(y)\n"
+
+
+@pytest.fixture(autouse=True)
+def _model(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSP_CHARRNN_MODELS", str(tiny_model.parent))
+    monkeypatch.setattr(app, "QUIET", 0.02)
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[Wire]:
+    worker = Worker()
+    server = Server(worker, Models(), defaults=Settings(decode_budget_ms=10_000), make_session=Session)
+    wire = Wire(server)
+    server.protocol.set_writer(wire)
+    try:
+        params = {"processId": None, "rootUri": "file:///project", "capabilities": INLINE_CLIENT}
+        await wire.ask("initialize", {**params, "initializationOptions": {"model": "tiny", **settings}})
+        wire.notify("initialized", {})
+        yield wire
+    finally:
+        server.close()
+        assert worker.close()
+
+
+def published(wire: Wire) -> list[list[dict[str, Any]]]:
+    return [m["params"]["diagnostics"] for m in wire.notified if m["method"] == "textDocument/publishDiagnostics"]
+
+
+async def test_nothing_is_published_unless_it_is_wanted() -> None:
+    async with serving() as wire:
+        wire.open(TEXT)
+        await wire.settled()
+        await asyncio.sleep(0.3)
+        assert published(wire) == []
+
+
+async def test_what_is_unlikely_becomes_a_hint_and_goes_with_the_slip() -> None:
+    async with serving(**{"diagnostics.surprise": True}) as wire:
+        wire.open(TEXT)
+        await eventually(lambda: bool(published(wire)))
+        (found,) = [one for one in published(wire)[-1] if one["range"] == span(30, 11, 12)]
+        assert (found["severity"], found["source"], found["code"]) == (4, "lsp-charrnn", "surprise")
+        assert "expected: x" in found["message"]
+        wire.receive(wire.changed({"range": span(30, 0, 13), "text": "quartz(x)"}))
+        await eventually(lambda: all(one["range"]["start"]["line"] != 30 for one in published(wire)[-1]))
+
+
+async def test_diagnostics_go_when_they_are_switched_off_and_when_the_document_is_closed() -> None:
+    async with serving(**{"diagnostics.surprise": True}) as wire:
+        wire.open(TEXT)
+        await eventually(lambda: bool(published(wire)))
+        wire.notify("workspace/didChangeConfiguration", {"settings": {"diagnostics.surprise": False}})
+        await eventually(lambda: published(wire)[-1] == [])
+        wire.notify("workspace/didChangeConfiguration", {"settings": {"diagnostics.surprise": True}})
+        wire.receive(wire.changed(insert(0, 0, "\n")))
+        await eventually(lambda: published(wire)[-1] != [])
+        wire.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
+        await eventually(lambda: published(wire)[-1] == [])
+
+
+async def test_inside_shows_the_streams_own_states_and_the_references_gates() -> None:
+    async with serving() as wire:
+        wire.open("quartz(x)\r\nü = quartz\r\n")
+        wanted = {"textDocument": {"uri": URI}, "range": span(1, 0, 4), "neuron": 2, "signal": "c"}
+        found = await wire.ask(INSIDE, wanted)
+        assert found["range"] == span(1, 0, 4)
+        text = "ü = ".encode()
+        assert found["symbols"] == list(text)
+        assert len(found["bits"]) == len(found["guesses"]) == len(found["chances"]) == len(text)
+        weights, spec = tiny_weights()
+        state = np.zeros((1, 2, 1, spec.hidden), dtype=np.float32)
+        for symbol in to_symbols(header("src/a.py") + b"quartz(x)\n"):
+            _, state = reference.step(weights, spec, symbol[None], state)
+        traces, shades = found["neuron"]["traces"], found["layer"]
+        rows = np.frombuffer(zlib.decompress(base64.b64decode(shades["activations"])), dtype=np.int8)
+        assert list(traces) == ["h", "c", "i", "f", "o", "g"]
+        for place, symbol in enumerate(to_symbols(text)):
+            _, state, gates = reference.step_with_gates(weights, spec, symbol[None], state)
+            for name, value in zip(traces, reference.signals(spec, state, gates)[:, 0, 0, 2], strict=True):
+                assert traces[name][place] == pytest.approx(float(value), abs=0.05)  # it is served in int8
+            cells = rows.reshape(spec.hidden, -1)[:, place] / 63 * shades["scale"]
+            np.testing.assert_allclose(cells, state[0, 1, 0], atol=0.05)
+
+
+async def test_inside_refuses_what_is_not_there() -> None:
+    async with serving() as wire:
+        wire.open(TEXT)
+        wanted = {"textDocument": {"uri": URI}, "range": span(0, 0, 4)}
+        for change, said in (({"neuron": 99}, "32 neurons"), ({"signal": "q"}, "h, c, i"), ({"range": 3}, "range")):
+            response = await wire.ask_whole(INSIDE, {**wanted, **change})
+            assert said in response["error"]["message"]
+        response = await wire.ask_whole(INSIDE, {**wanted, "textDocument": {"uri": "file:///none.py"}})
+        assert "not open" in response["error"]["message"]
+
+
+async def test_a_completion_goes_before_it() -> None:
+    async with serving() as wire:
+        wire.open(TEXT * 8 + "q")
+        params = {"textDocument": {"uri": URI}, "range": span(0, 0, 0) | {"end": {"line": 60, "character": 0}}}
+        seeing = wire.request(INSIDE, params)
+        wire.receive(seeing)
+        assert await wire.suggestions(8 * 31, 1)
+        assert not wire.expect(seeing["id"]).done()
+        answer = await wire.answer(seeing["id"])
+        assert answer["result"]["symbols"]
