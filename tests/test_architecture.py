@@ -30,7 +30,9 @@ ALLOWED = {
     "evaluate": {"train", "project", "engine", "model", "text", "config", "errors"},
     "doctor": {"server", "train", "evaluate", "project", "engine", "model", "text", "config", "errors"},
     "tuning": {"train", "evaluate", "project", "engine", "model", "text", "config", "errors"},
+    "inside": {"evaluate", "train", "project", "engine", "model", "text", "config", "errors"},
     "cli": {
+        "inside",
         "doctor",
         "tuning",
         "server",
@@ -50,11 +52,11 @@ ALLOWED = {
 KEPT_APART = {
     "pygls": {"server", "evaluate.client"},  # the client that replays typing speaks LSP too, from the other side
     "lsprotocol": {"server", "evaluate.client"},
-    "torch": {"train"},
+    "torch": {"train", "inside.learning"},
     "onnx": {"train"},
     "onnxruntime": {"model", "doctor"},
     "tensorboard": {"train"},
-    "matplotlib": {"train", "evaluate"},
+    "matplotlib": {"train", "evaluate", "inside.picture"},
     "typer": {"cli"},
     "dask": {"train.cluster"},
     "distributed": {"train.cluster", "train.build"},
@@ -72,6 +74,7 @@ HEAVY = [
     "datasketch",
     "lsp_charrnn.train",
     "lsp_charrnn.evaluate",
+    "lsp_charrnn.inside",
 ]
 
 
