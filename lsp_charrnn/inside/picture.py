@@ -37,7 +37,10 @@ def draw(toy: Toy, weights: Weights, spec: ModelSpec, finding: Finding) -> Figur
     labels = [chr(byte) if byte > 32 else "↵" for byte in text.symbols[span]]
     figure = Figure(figsize=(max(7.0, 0.32 * len(labels)), 2.6 + 2.2 * _TRACED), dpi=120, layout="constrained")
     strip, *plots = figure.subplots(1 + _TRACED, 1, sharex=True)
-    _draw_strip(strip, seen.memory[span, 0].T, "cells" if spec.parts == 2 else "hidden states")
+    if spec.parts == 2:  # as the cell is on its way out, so that all have one scale
+        _draw_strip(strip, np.tanh(seen.memory[span, 0].T), "tanh of\ncells")
+    else:
+        _draw_strip(strip, seen.memory[span, 0].T, "hidden\nstates")
     strip.set_title(
         f"{toy.name}: {finding.hidden} {finding.cell} neurons while they read a line", loc="left", fontsize=11
     )
@@ -53,9 +56,9 @@ def draw(toy: Toy, weights: Weights, spec: ModelSpec, finding: Finding) -> Figur
 
 
 def _draw_strip(axes: Axes, values: Array, what: str) -> None:
-    """Draw `values` [hidden, time] as a strip for each neuron, squashed as the cell is on its way out."""
-    image = axes.imshow(np.tanh(values), cmap=_COLOURS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_ylabel(f"tanh of\n{what}" if what == "cells" else what, fontsize=8)
+    """Draw `values` [hidden, time], from -1 to 1, as a strip for each neuron."""
+    image = axes.imshow(values, cmap=_COLOURS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    axes.set_ylabel(what, fontsize=8)
     axes.set_yticks(range(len(values)), [f"#{number}" for number in range(len(values))], fontsize=6)
     axes.figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01)
 
