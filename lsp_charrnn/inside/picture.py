@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -44,13 +45,15 @@ def draw(toy: Toy, weights: Weights, spec: ModelSpec, finding: Finding) -> Figur
     strip.set_title(
         f"{toy.name}: {finding.hidden} {finding.cell} neurons while they read a line", loc="left", fontsize=11
     )
+    drawn: list[Artist] = []
     for axes, neuron in zip(plots, finding.neurons, strict=False):
-        _draw_traces(axes, seen, span, neuron.number, spec)
+        drawn = _draw_traces(axes, seen, span, neuron.number, spec)
         axes.set_title(
             f"#{neuron.number} follows “{neuron.follows}”, correlation {neuron.correlation:+.2f}",
             loc="left",
             fontsize=9,
         )
+    figure.legend(handles=drawn, fontsize=8, ncols=len(drawn), loc="outside lower center", frameon=False)
     plots[-1].set_xticks(range(len(labels)), labels, family="monospace")
     return figure
 
@@ -63,8 +66,8 @@ def _draw_strip(axes: Axes, values: Array, what: str) -> None:
     axes.figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01)
 
 
-def _draw_traces(axes: Axes, seen: Traces, span: slice, number: int, spec: ModelSpec) -> None:
-    """Draw what a neuron remembers and lets out, on one scale, and its gates, on another."""
+def _draw_traces(axes: Axes, seen: Traces, span: slice, number: int, spec: ModelSpec) -> list[Artist]:
+    """Draw the cell of a neuron on one scale, and what it lets out and its gates on another; return what to explain."""
     lines = {"hidden": seen.states[span, 0, 0, number]}
     if spec.parts == 2:
         lines["cell"] = seen.states[span, 1, 0, number]
@@ -77,7 +80,4 @@ def _draw_traces(axes: Axes, seen: Traces, span: slice, number: int, spec: Model
         on.plot(values, color=_LINES[name], linewidth=2 if thick else 1, linestyle="-" if thick else "--", label=name)
     axes.set_ylabel("cell", fontsize=8)
     gates.set_ylabel("hidden, gates", fontsize=8)
-    handles = [handle for part in (axes, gates) for handle in part.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, fontsize=7, ncols=6, loc="upper left")
-    axes.set_zorder(gates.get_zorder() + 1)  # the legend lies on top
-    axes.patch.set_visible(False)
+    return [handle for part in (axes, gates) for handle in part.get_legend_handles_labels()[0]]

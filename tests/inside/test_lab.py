@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from lsp_charrnn import cli
 from lsp_charrnn.errors import OutputError
@@ -202,14 +203,18 @@ def test_the_command_line_knows_the_same_tasks():
 
 
 def test_the_command_leaves_all_four_and_prints_them(tmp_path, monkeypatch, capsys):
-    from typer.testing import CliRunner
-
     monkeypatch.setattr("lsp_charrnn.inside.findings._LINES", 20)
     done = CliRunner().invoke(cli.app, ["lab", "all", "--out", str(tmp_path), "--steps", "1", "--json"])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert [row["task"] for row in rows] == list(TOYS)
     assert all(Path(row["model"]) == tmp_path / row["task"] for row in rows)
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path):
+    (tmp_path / "copy").mkdir()
+    done = CliRunner().invoke(cli.app, ["lab", "all", "--out", str(tmp_path), "--steps", "1000000"])
+    assert isinstance(done.exception, OutputError)
 
 
 def test_shares_are_never_rounded_to_all_or_nothing():

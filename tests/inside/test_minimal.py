@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from lsp_charrnn import cli
 from lsp_charrnn.errors import CorpusError
 from lsp_charrnn.inside import minimal
 from lsp_charrnn.inside.minimal import Reader
@@ -135,6 +141,43 @@ def test_a_text_of_one_step_is_enough_and_one_that_is_shorter_is_not():
     assert reader.sample(4) == "xxxx"
     with pytest.raises(CorpusError, match="25 characters"):
         Reader("x" * 25)
+
+
+def test_the_command_shows_loss_and_samples(tmp_path):
+    file = tmp_path / "verse.txt"
+    file.write_text("all work and no play\x1b[31m ünd so weiter\n" * 9, encoding="utf-8")
+    done = CliRunner().invoke(cli.app, ["lab", "minimal", str(file), "--steps", "100", "--hidden", "9"])
+    assert done.exit_code == 0, done.output
+    assert "--- step 100: " in done.output
+    assert "100 steps: " in done.output
+    assert "\x1b" not in done.output
+
+
+def test_the_command_holds_the_gradients_against_numbers(tmp_path):
+    file = tmp_path / "verse.txt"
+    file.write_text("all work and no play makes dull\n" * 9, encoding="utf-8")
+    done = CliRunner().invoke(cli.app, ["lab", "minimal", str(file), "--hidden", "9", "--check"])
+    assert done.exit_code == 0, done.output
+    errors = [float(error) for error in re.findall(r"differ by (\S+)", done.output)]
+    assert len(errors) == 5
+    assert max(errors) < 1e-5
+
+
+def test_ctrl_c_ends_the_command_cleanly(tmp_path):
+    file = tmp_path / "verse.txt"
+    file.write_text("all work and no play makes dull\n" * 9, encoding="utf-8")
+    command = [sys.executable, "-m", "lsp_charrnn", "lab", "minimal", str(file), "--hidden", "9"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as process:
+        assert process.stdout is not None
+        while "--- step" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.rstrip().endswith("bits per character")
+    assert "Traceback" not in err
 
 
 def test_the_page_quotes_the_module_and_leaves_nothing_of_it_out():
