@@ -891,15 +891,17 @@ def _add_toys(command: str, names: list[str], about: str) -> None:
             from lsp_charrnn.inside import lab
         except ModuleNotFoundError as error:
             raise _missing(error) from error
+        from lsp_charrnn.inside.learning import LabOptions
+        from lsp_charrnn.inside.toys import TOYS
         from lsp_charrnn.train.export import refuse_existing
 
         for name in names:  # before the first is learned, not after
             refuse_existing(out_dir / name, force)
-        options = lab.LabOptions(steps=steps, seed=seed)
+        options = LabOptions(steps=steps, seed=seed)
         outcomes = []
         with err.status("") as status:
             for name in names:
-                toy = lab.TOYS[name]
+                toy = TOYS[name]
                 outcomes.append(lab.run(toy, out_dir / name, options, force=force, show=status.update))
         if as_json:
             print(json.dumps([outcome.to_json() for outcome in outcomes], ensure_ascii=False))
@@ -927,9 +929,10 @@ def lab_cells(
         from lsp_charrnn.inside import lab
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    from lsp_charrnn.inside.learning import LabOptions
 
     with err.status("") as status:
-        findings = lab.compare(options=lab.LabOptions(steps=steps, seed=seed), show=status.update)
+        findings = lab.compare(options=LabOptions(steps=steps, seed=seed), show=status.update)
     if as_json:
         print(json.dumps([finding.to_json() for finding in findings], ensure_ascii=False))
     else:

@@ -171,9 +171,10 @@ def test_ctrl_c_ends_the_command_cleanly(tmp_path):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     ) as process:
         assert process.stdout is not None
-        while "--- step" not in process.stdout.readline():
-            pass
-        process.send_signal(signal.SIGINT)
+        for line in process.stdout:
+            if line.startswith("--- step"):
+                process.send_signal(signal.SIGINT)
+                break
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.rstrip().endswith("bits per character")
