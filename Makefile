@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
-	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages
+	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages evolution
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## */\t/' | expand -t 14
@@ -95,6 +95,17 @@ corpus/$(LINUX).tar.xz:
 	cd corpus && apt-get -qq download $(LINUX)
 	dpkg-deb --fsys-tarfile corpus/$(LINUX)_*.deb | tar --extract --to-stdout ./usr/src/$(LINUX).tar.xz > $@.part
 	mv $@.part $@ && rm corpus/$(LINUX)_*.deb
+
+# The King James Bible of 1611: Debian has it, and its copyright has expired.
+KING_JAMES := corpus/king-james.txt
+evolution: $(VENV)/.dev-installed $(KING_JAMES)  ## see a network come to write, from noise to verses (needs Debian's apt-get)
+	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn lab evolution $(KING_JAMES) --out build/evolution --force
+
+$(KING_JAMES):
+	rm -rf corpus/king-james && mkdir -p corpus/king-james
+	cd corpus/king-james && apt-get -qq download bible-kjv bible-kjv-text && for deb in *.deb; do dpkg-deb --extract $$deb .; done
+	cd corpus/king-james/usr/lib && ../bin/bible -f gen1:1-rev22:21 < /dev/null > ../../verses.txt
+	mv corpus/king-james/verses.txt $@ && rm -r corpus/king-james
 
 vsix:  ## build the VS Code extension, editors/vscode/lsp-charrnn.vsix (needs npm)
 	cd editors/vscode && npm ci --no-audit --no-fund && npm run package

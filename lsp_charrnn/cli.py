@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lsp_charrnn.project.memory import ProjectMemory
 
 from lsp_charrnn import __version__
-from lsp_charrnn.config import DEFAULT_MINUTES, OPTIMISERS, TrainOptions
+from lsp_charrnn.config import DEFAULT_MINUTES, LAB_STEPS, OPTIMISERS, TrainOptions
 from lsp_charrnn.errors import CorpusError, ModelError, SettingError, TextError, UserError
 
 BAD_INPUT = 2
@@ -49,10 +49,15 @@ cache_app = typer.Typer(
     help="List or clear what is kept of your projects: their text and its counts, for an immediate start.",
     no_args_is_help=True,
 )
+lab_app = typer.Typer(
+    help="Experiments with small networks: a network by hand, toy tasks, cells side by side, from noise to words.",
+    no_args_is_help=True,
+)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(models_app, name="models")
 app.add_typer(cache_app, name="cache")
+app.add_typer(lab_app, name="lab")
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Name or directory of a model; by default the one for the file's language.")
@@ -1018,6 +1023,175 @@ def cache_clear(
     from lsp_charrnn.project.cache import clear
 
     out.print(f"removed what was kept of {clear(project)} projects")
+
+
+# --- the lab -------------------------------------------------------------------------------------------------
+
+# The toy tasks, by the names that `inside.toys` has for them.
+_TOYS = {
+    "counter": "Learn to write as many b's as a's: aaaXbbb.",
+    "selective-counter": "The same with X's between, which don't count: aaXaXaYbbbb.",
+    "state": "Learn to remember which letter the line began with: AxxxxYa, BxxxxYb.",
+    "copy": "Learn to write three letters again: cabXcab.",
+}
+_TOYS_HELP = """{about}
+
+A network of one layer is trained on lines of some sizes, and asked for those and for larger ones. Its neurons are
+ranked by how well they follow what the task wants kept in mind, and each is held still once, to see what is lost
+without it. OUT/{name} gets the model, examples.txt to look at it with, and traces.png.
+"""
+
+SeedOption = Annotated[int, typer.Option(min=0, help="The same seed does the same, on the same machine.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Replace models that are there.")]
+
+
+def _add_toys(command: str, names: list[str], about: str) -> None:
+    @lab_app.command(command, help=_TOYS_HELP.format(about=about, name=names[0] if len(names) == 1 else "TASK"))
+    def toys(
+        out_dir: Annotated[Path, typer.Option("--out", metavar="OUT", help="Directory to put the models into.")] = Path(
+            "lab"
+        ),
+        steps: Annotated[int, typer.Option(min=1, help="Updates.")] = LAB_STEPS,
+        seed: SeedOption = 0,
+        force: ForceFlag = False,
+        as_json: JsonFlag = False,
+    ) -> None:
+        try:
+            from lsp_charrnn.inside import lab
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
+        from lsp_charrnn.inside.learning import LabOptions
+        from lsp_charrnn.inside.toys import TOYS
+        from lsp_charrnn.train.export import refuse_existing
+
+        for name in names:  # before the first is learned, not after
+            refuse_existing(out_dir / name, force)
+        options = LabOptions(steps=steps, seed=seed)
+        outcomes = []
+        with err.status("") as status:
+            for name in names:
+                toy = TOYS[name]
+                outcomes.append(lab.run(toy, out_dir / name, options, force=force, show=status.update))
+        if as_json:
+            print(json.dumps([outcome.to_json() for outcome in outcomes], ensure_ascii=False))
+            return
+        out.print(lab.summary(outcome.finding for outcome in outcomes))
+        for outcome in outcomes:
+            out.print(lab.neurons(outcome.finding))
+            out.print(lab.gates(outcome.finding))
+            out.print(f"[dim]{_escaped(str(outcome.model))}: the model, {lab.EXAMPLES_FILE}, {lab.PICTURE_FILE}[/]")
+
+
+for _name, _about in _TOYS.items():
+    _add_toys(_name, [_name], _about)
+_add_toys("all", list(_TOYS), "Do all four toy tasks: counter, selective-counter, state, copy.")
+
+
+@lab_app.command("cells")
+def lab_cells(
+    steps: Annotated[int, typer.Option(min=1, help="Updates of each network.")] = LAB_STEPS,
+    seed: SeedOption = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let LSTM, peephole LSTM, coupled LSTM, GRU and simple RNN learn the toy tasks, with the same sizes and lines."""
+    try:
+        from lsp_charrnn.inside import lab
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from lsp_charrnn.inside.learning import LabOptions
+
+    with err.status("") as status:
+        findings = lab.compare(options=LabOptions(steps=steps, seed=seed), show=status.update)
+    if as_json:
+        print(json.dumps([finding.to_json() for finding in findings], ensure_ascii=False))
+    else:
+        out.print(lab.summary(findings))
+
+
+@lab_app.command("evolution")
+def lab_evolution(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any text of 200 kB or more.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Directory to write the model to.")] = Path("evolution"),
+    steps: Annotated[int, typer.Option(min=1, help="Updates.")] = 2000,
+    seed: SeedOption = 0,
+    force: ForceFlag = False,
+) -> None:
+    """Show what a network writes after 10, 30, 100, 300 … steps on a text: noise, then words, then sentences.
+
+    OUT.training keeps the samples (samples.txt) and the curve. `make evolution` does it on the King James Bible.
+    """
+    text = _read_text(file)
+    try:
+        from lsp_charrnn.inside import evolution
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+
+    with err.status("reading") as status:
+
+        def show(progress: Any) -> None:
+            status.update(f"step {progress.step:,} of {steps:,}: {progress.bits:.2f} bits per character")
+            if progress.sample is not None:
+                print(evolution.shown(progress), flush=True)
+
+        try:
+            directory = evolution.evolve(text, file.name, out_dir, steps=steps, seed=seed, force=force, show=show)
+        except KeyboardInterrupt:
+            err.print("Stopped.")
+            raise typer.Exit(INTERRUPTED) from None
+    out.print(f"[dim]{_escaped(str(out_dir))}: the model; {_escaped(str(directory))}: samples.txt, loss.png[/]")
+
+
+@lab_app.command("minimal")
+def lab_minimal(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any text.")],
+    hidden: Annotated[int, typer.Option(min=1, help="Neurons.")] = 100,
+    length: Annotated[int, typer.Option(min=1, help="Characters through which an error is traced back.")] = 25,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Updates. Default: until Ctrl-C."),
+    ] = None,
+    seed: SeedOption = 0,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="After --steps (default: 100) hold the gradients against numbers, and leave."),
+    ] = False,
+) -> None:
+    """Train the minimal char-RNN on a text, and show what it writes: numpy, with every gradient by hand.
+
+    docs/minimal.md walks through it. Ctrl-C ends it.
+    """
+    from itertools import count
+
+    from lsp_charrnn.inside.minimal import Reader
+
+    text = _read_text(file).decode("utf-8")
+    reader = Reader(text, hidden=hidden, length=length, rate=rate, seed=seed)
+    out.print(f"{len(text):,} characters, {len(reader.alphabet)} different ones")
+    last = steps if steps is not None or not check else 100
+    done = 0
+    try:
+        with err.status("") as status:
+            for step in count(1) if last is None else range(1, last + 1):
+                reader.step()
+                done = step
+                where = f"step {step:,}: {reader.bits_per_char:.2f} bits per character"
+                if step % 100 == 0:
+                    status.update(where)
+                if not check and (step % 10_000 == 0 or (step >= 100 and str(step).rstrip("0") in ("1", "3"))):
+                    out.print(f"--- {where}\n{_escaped(_printable(reader.sample(200)))}\n")
+    except KeyboardInterrupt:
+        err.print()
+    if check:
+        for name, error in reader.check().items():
+            out.print(f"{name}: by hand and by numbers differ by {error:.1e} of the largest gradient")
+    else:
+        out.print(f"{done:,} steps: {reader.bits_per_char:.2f} bits per character")
+
+
+def _printable(text: str) -> str:
+    """Return text that a terminal can be given: a file may hold anything."""
+    return "".join(character if character.isprintable() or character == "\n" else "·" for character in text)
 
 
 # --- looking after models ------------------------------------------------------------------------------------

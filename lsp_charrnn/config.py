@@ -104,6 +104,9 @@ class TrainOptions:
     device: str = "auto"  # auto, cpu or cuda
 
 
+LAB_STEPS: Final = 2000  # updates of a network that learns a toy task
+
+
 # The client's names. Dotted names may come nested: {"decode": {"lanes": 4}} is {"decode.lanes": 4}.
 SETTING_NAMES: Final[dict[str, str]] = {
     "model": "model",

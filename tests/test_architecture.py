@@ -52,11 +52,11 @@ ALLOWED = {
 KEPT_APART = {
     "pygls": {"server", "evaluate.client"},  # the client that replays typing speaks LSP too, from the other side
     "lsprotocol": {"server", "evaluate.client"},
-    "torch": {"train"},
+    "torch": {"train", "inside.learning"},
     "onnx": {"train"},
     "onnxruntime": {"model", "doctor"},
     "tensorboard": {"train"},
-    "matplotlib": {"train", "evaluate"},
+    "matplotlib": {"train", "evaluate", "inside.picture"},
     "typer": {"cli"},
     "dask": {"train.cluster"},
     "distributed": {"train.cluster", "train.build"},

@@ -18,6 +18,8 @@ COMMANDS = [
     "evaluate memory", "evaluate reliability", "evaluate fit-mixer", "evaluate surprise",
     "corpus", "corpus fetch", "corpus build", "corpus show",
     "models", "models list", "models show", "models verify", "models renew", "models uninstall", "doctor",
+    "lab", "lab counter", "lab selective-counter", "lab state", "lab copy", "lab all", "lab cells", "lab evolution",
+    "lab minimal",
 ]  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""Seeing inside a network: what its neurons do along a text, what they track, and what surprises it."""
+"""Seeing inside a network: what its neurons do along a text, what surprises it, and the seeds' experiments."""
