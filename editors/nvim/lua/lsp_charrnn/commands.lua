@@ -139,7 +139,7 @@ function M.models()
   if not read then return {} end
   local names = {}
   for _, row in ipairs(rows) do
-    if row.project == vim.NIL and row.problem == vim.NIL and not vim.list_contains(names, row.name) then
+    if row.project == vim.NIL and row.problem == '' and not vim.list_contains(names, row.name) then
       names[#names + 1] = row.name
     end
   end

@@ -16,7 +16,7 @@ function M.check()
   else
     local ran = vim.system(program, { text = true }):wait(60000)
     local said = vim.trim(ran.stdout .. ran.stderr)
-    if ran.code == 0 then health.ok(said) else health.error(said) end
+    if ran.code == 0 then health.ok(said) else health.warn(said) end -- it may be no more than a busy machine
   end
 
   local clients = vim.lsp.get_clients({ name = 'lsp_charrnn' })
