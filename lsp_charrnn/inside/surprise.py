@@ -82,7 +82,9 @@ def surprise_page(reads: Sequence[Read], model: str) -> str:
     parts = [_HEAD.replace("%TITLE%", html.escape(", ".join(read.file for read in reads)))]
     for read in reads:
         told = f"{len(read.places)} unlikely tokens" if len(read.places) != 1 else "one unlikely token"
-        parts.append(f"<h1>{html.escape(read.file)} <small>{told}, by {html.escape(model)}</small></h1>\n<pre>")
+        parts.append(
+            f"<h1>{html.escape(read.file)} <small>{told}, by the model {html.escape(model)}</small></h1>\n<pre>"
+        )
         starts = {(place.line, place.column): place for place in read.places}
         end, line, begin = 0, 1, 0
         for token in read.tokens:
