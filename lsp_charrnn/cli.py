@@ -379,7 +379,7 @@ def neurons(
     suffix: SuffixOption = None,
     characters: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1000, help="Characters to read, a piece of each file. Default: 60,000."),
+        typer.Option(min=1000, help="Characters to read, a piece of each file. Default: 100,000."),
     ] = None,
     keep: Annotated[
         bool, typer.Option("--save", help="Keep the table beside the model's weights, where `explore` finds it.")

@@ -1,10 +1,11 @@
 """Tokens that are far less likely than their surroundings, by the model and both memories, and what was expected.
 
 A text is read once. What each byte cost in bits is held against what the prediction there expected it to cost, its
-entropy: the difference, summed over a token, is the token's *excess*. Where anything may come nothing is odd; where the
-model was sure and another thing came, something is. The document's memory knows the whole text, but for the very place
-that is looked at: a name that stands there once and elsewhere otherwise is odd, whether the others come before it or
-after.
+entropy: where anything may come nothing is odd, where the model was sure and another thing came, something is. A token
+is odd where it begins, for another was expected, or where it ends, for it should have gone on; what it costs in between
+counts for half, for that is mostly the rest of a name that is new. This *excess* finds more mistakes than what a token
+costs in all (docs/experiments.md, "Surprise"). The document's memory knows the whole text, but for the very place that
+is looked at: a name that stands there once and elsewhere otherwise is odd, whether the others come before it or after.
 
 Which texts are read, and how it is shown, is left to others.
 """
@@ -27,7 +28,8 @@ from lsp_charrnn.model.step import Logits, Model, State
 from lsp_charrnn.text.symbols import VOCABULARY, to_symbols
 
 PIECE: Final = 32  # bytes read between two looks at `cancelled`: about a millisecond
-LEAST: Final = 10.0  # bits of excess of a token that is told
+WITHIN: Final = 0.5  # what a byte within a token counts beside its first one
+LEAST: Final = 8.0  # bits of excess of a token that is told: eight or nine of a thousand
 TIMES: Final = 4.0  # and so many times that of the tokens around it, as far as they have any
 AROUND: Final = 50  # tokens on either side
 LONGEST: Final = 32  # bytes of what was expected instead
@@ -47,7 +49,7 @@ class Token:
     start: int  # bytes [start, end) of the text that was read
     end: int
     bits: float
-    excess: float  # bits more than such places cost
+    excess: float  # bits more than was expected, where it begins or ends
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Surprise:
     def tokens(self) -> Iterator[Token]:
         """Yield the tokens of the text, which must have been read."""
         costs = np.concatenate(([0.0], self._bits.cumsum()))
-        excesses = np.concatenate(([0.0], (self._bits - self._entropy).cumsum()))
+        excess = self._bits - self._entropy
         after = 0.0  # what the end of the word before has taken of this place's cost
         behind = -1
         for match in _TOKEN.finditer(self.text):
@@ -132,11 +134,12 @@ class Surprise:
             # That a word ends is told by the byte behind it, and is the word's: another may be expected to go on.
             if end < len(self.text) and _WORD[self.text[end - 1]]:
                 after, behind = float(self._ends[end]), end
+            within = float(excess[start + 1 : end].max(initial=0.0))
             yield Token(
                 start,
                 end,
                 float(costs[end] - costs[start]) + after - taken,
-                float(excesses[end] - excesses[start]) + after - taken,
+                max(float(excess[start]) - taken, after, WITHIN * within),
             )
 
     def unlikely(

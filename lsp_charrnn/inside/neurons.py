@@ -34,8 +34,8 @@ from lsp_charrnn.train.corpus import SourceFile
 
 FILE: Final = "neurons.json"  # beside a model's weights
 NAMED: Final = 5  # neurons for each property
-CHARACTERS: Final = 60_000  # read in all
-FILE_CHARACTERS: Final = 5_000  # of one file: many different ones say more
+CHARACTERS: Final = 100_000  # read in all
+FILE_CHARACTERS: Final = 4_000  # of one file: many different ones say more
 _RIDGE: Final = 1e-2  # of the probe, in variances
 _LEAST: Final = 1e-9
 
@@ -86,7 +86,7 @@ class NeuronTable:
             Label(one.layer, one.neuron, tracked.name, abs(one.held_out), one.signal)
             for tracked in self.properties
             for one in tracked.neurons[:most]
-            if abs(one.held_out) > 2 * abs(tracked.shuffled_neuron) + 0.1
+            if one.held_out * one.found > 0 and abs(one.held_out) > 2 * abs(tracked.shuffled_neuron) + 0.1
         ]
 
     def table(self) -> Table:

@@ -17,7 +17,7 @@ from lsp_charrnn.engine.surprise import Surprise, Token, Unlikely
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.text.symbols import header, normalise, to_symbols
 
-_MOST: Final = 20.0  # bits of excess, where the colour is full
+_MOST: Final = 12.0  # bits of excess, where the colour is full
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Place:
     text: str
     instead: str  # the token that was expected; empty where only its end surprised
     bits: float  # what it cost
-    excess: float  # more than such places cost
+    excess: float  # more than was expected, where it begins or ends
     whole_line: str
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +82,9 @@ def surprise_page(reads: Sequence[Read], model: str) -> str:
     parts = [_HEAD.replace("%TITLE%", html.escape(", ".join(read.file for read in reads)))]
     for read in reads:
         told = f"{len(read.places)} unlikely tokens" if len(read.places) != 1 else "one unlikely token"
-        parts.append(f"<h1>{html.escape(read.file)} <small>{told}, by {html.escape(model)}</small></h1>\n<pre>")
+        parts.append(
+            f"<h1>{html.escape(read.file)} <small>{told}, by the model {html.escape(model)}</small></h1>\n<pre>"
+        )
         starts = {(place.line, place.column): place for place in read.places}
         end, line, begin = 0, 1, 0
         for token in read.tokens:
@@ -103,7 +105,7 @@ def _shaded(text: bytes, token: Token, place: Place | None) -> str:
     strength = min(1.0, max(0.0, token.excess) / _MOST)
     if place is None and strength < 0.05:
         return characters
-    title = f"{token.bits:.1f} bits, {token.excess:.1f} more than such a place costs"
+    title = f"{token.bits:.1f} bits, {token.excess:.1f} more than was expected where it begins or ends"
     if place is not None and place.instead:
         title += f"; expected: {place.instead}"
     mark = ' class="odd"' if place is not None else ""
