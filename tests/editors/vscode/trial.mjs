@@ -303,7 +303,7 @@ async function training(code) {
   await code.command('Notifications: Clear All Notifications');
   held('training shows one progress, which stops it');
 
-  await begin('0.3'); // all in all
+  await begin('0.5'); // all in all
   const message = await code.message('trained on project');
   const words = (await message.innerText()).trim().split('\n').find((line) => line.includes('trained on'));
   await code.shot('trained');
