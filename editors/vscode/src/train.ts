@@ -38,10 +38,8 @@ export class Trainer {
 
   /** Shows the server's progress of a training where its user has the button; any other goes its usual way, to the status bar. */
   readonly takeProgress: NonNullable<Middleware['handleWorkDoneProgress']> = (token, params, next) => {
-    if (params.kind === 'begin' && params.title.startsWith(TITLE) && this.expected) {
-      this.shown.set(token, this.expected);
-      this.begun();
-    }
+    const begun = params.kind === 'begin' && params.title.startsWith(TITLE) ? this.expected : undefined;
+    if (begun) this.shown.set(token, begun), this.begun();
     const report = this.shown.get(token);
     if (report && params.kind !== 'end') return report(params.message ?? '', params.percentage ?? 0);
     this.shown.delete(token);
