@@ -25,7 +25,7 @@ export function activate(context: ExtensionContext): void {
     python: () => selectedPython(() => void started.restart()).catch((error: Error) => (log.error(error), undefined)),
     isFile: (path) => existsSync(path) && statSync(path).isFile(),
   });
-  const trainer = new Trainer();
+  const trainer = new Trainer(() => void status.update());
   const started: Client = (client = new Client(context, log, () => findServer(surroundings()), trainer.takeProgress));
   const status = new StatusBar(started);
   const page = context.asAbsolutePath('media/panel.html');
@@ -63,7 +63,7 @@ export function activate(context: ExtensionContext): void {
     on('showStatistics', () => counts.show()),
     on('openExplorer', () => explorer.show()),
     on('pickModel', () => pickModel(started.server, context.extensionPath)),
-    on('trainWorkspace', (wishes?: Wishes) => trainer.train(started, wishes ?? {}, () => void status.update())),
+    on('trainWorkspace', (wishes?: Wishes) => trainer.train(started, wishes ?? {})),
     on('stopTraining', () => started.execute('cancelTraining')),
     on('install', async () => (await install(surroundings())) && started.restart()),
     on('restart', () => started.restart()),

@@ -13,8 +13,11 @@ export class Trainer {
   private expected: Report | undefined;
   private readonly shown = new Map<ProgressToken, Report>();
 
-  /** Trains, and returns at its end; `begun` is called once it runs. What isn't among `wishes` is asked for, or as the open file is. */
-  async train(client: Client, wishes: Wishes, begun: () => void): Promise<void> {
+  /** `begun` is called when the server has one under way. */
+  constructor(private readonly begun: () => void) {}
+
+  /** Trains, and returns at its end. What isn't among `wishes` is asked for, or as the open file is. */
+  async train(client: Client, wishes: Wishes): Promise<void> {
     const root = wishes.root ?? (await folder());
     if (root === undefined) return;
     const open = window.activeTextEditor?.document;
@@ -29,15 +32,14 @@ export class Trainer {
         progress.report({ message, increment: Math.max(0, percentage - reached) });
         reached = Math.max(reached, percentage);
       };
-      const ended = client.execute('train', { ...wishes, root, suffixes, minutes });
-      begun();
-      await ended;
+      await client.execute('train', { ...wishes, root, suffixes, minutes });
     });
   }
 
   /** Shows the server's progress of a training where its user has the button; any other goes its usual way, to the status bar. */
   readonly takeProgress: NonNullable<Middleware['handleWorkDoneProgress']> = (token, params, next) => {
-    if (params.kind === 'begin' && params.title.startsWith(TITLE) && this.expected) this.shown.set(token, this.expected);
+    const begun = params.kind === 'begin' && params.title.startsWith(TITLE) ? this.expected : undefined;
+    if (begun) this.shown.set(token, begun), this.begun();
     const report = this.shown.get(token);
     if (report && params.kind !== 'end') return report(params.message ?? '', params.percentage ?? 0);
     this.shown.delete(token);

@@ -150,7 +150,7 @@ export class Code {
   async menu(label, shot) {
     await this.statusItem().click();
     await this.page.locator('.quick-input-list .monaco-list-row').filter({ hasText: label }).waitFor();
-    if (shot) await this.shot(shot);
+    if (shot) await sleep(500), await this.shot(shot); // it has faded in by then
     await this.pick(label);
   }
 
@@ -176,6 +176,7 @@ export class Code {
     await this.press('Escape');
     await this.page.locator('.tab').filter({ hasText: this.file.split('/').at(-1) }).first().click();
     await this.page.locator('.monaco-editor .view-lines').first().click();
+    await this.press('Control+End');
   }
 
   /** Changes settings while the editor runs, by hand: code-server doesn't watch the files. */
