@@ -360,7 +360,7 @@ async function running(code) {
   await code.shot('walkthrough');
   held('the walkthrough opens');
   await code.command('Developer: Show Running Extensions');
-  const row = code.page.locator('.runtime-extensions-editor .extension').filter({ hasText: 'lsp-charrnn' }).first();
+  const row = code.page.locator('.runtime-extensions-editor .monaco-list-row').filter({ hasText: 'lsp-charrnn' }).first();
   await row.waitFor();
   await code.shot('running-extensions');
   const [, ms] = (await row.innerText()).match(/Activation:\s*(\d+)\s*ms/);
