@@ -406,7 +406,10 @@ def test_offsets_outside_are_moved_inside() -> None:
     _, session = scripted()
     user = Typist(session, "def area(w")
     assert session.complete(URI, 10_000).completions == user.ask().completions
-    assert [c.start for c in session.complete(URI, -3, count=5).completions[:1]] == [0]
+    session.open(URI, Document.from_text("\n\nx = 1\n"), path="a", language="python")
+    outside, inside = (session.complete(URI, offset, count=5).completions for offset in (-3, 0))
+    assert outside == inside
+    assert [c.start for c in outside[:1]] == [0]
 
 
 def test_document_is_the_newest() -> None:
