@@ -296,7 +296,8 @@ const training = () => trusted('training', async (code) => {
   const begin = async (minutes) => {
     await code.menu('Train on this workspace');
     await code.answer('Train on the .py files', minutes);
-    await code.back(); // the status bar's item has the focus, and its tooltip would lie over the button
+    // The status bar's item has the focus, and its tooltip would lie over the button. (Escape would hide the progress.)
+    await code.page.locator('.monaco-editor .view-lines').first().click();
     return code.message('lsp-charrnn: training on project');
   };
   const progress = await begin('30');
