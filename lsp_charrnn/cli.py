@@ -181,12 +181,12 @@ def complete(
     """Show what would be suggested at a place in a file: at its end, a line's end, or a column."""
     from lsp_charrnn.engine.session import Session
     from lsp_charrnn.text.document import Document
-    from lsp_charrnn.train.corpus import LANGUAGES
+    from lsp_charrnn.train.corpus import language_of
 
     path, line, column = _place(place)
     document = Document.from_text(_read_text(path))
     offset = _offset(document, path, line, column)
-    language = LANGUAGES.get(path.suffix.lower(), path.suffix.lstrip(".").lower())
+    language = language_of(path.name)
     loaded = _load(model, language, _git_root(path))
     session = Session(lambda _: loaded)
     project = _project_around(path)
@@ -421,14 +421,14 @@ def surprise(
     """
     from lsp_charrnn.evaluate.output import check_place, write_whole
     from lsp_charrnn.inside.surprise import read_surprise, surprise_page
-    from lsp_charrnn.train.corpus import LANGUAGES
+    from lsp_charrnn.train.corpus import language_of
 
     if html_path is not None:
         check_place(html_path)
     reads, name = [], ""
     for path in files:
         text = _read_text(path)
-        loaded = _load(model, LANGUAGES.get(path.suffix.lower(), path.suffix.lstrip(".").lower()), _git_root(path))
+        loaded = _load(model, language_of(path.name), _git_root(path))
         project = _project_around(path)
         inner = _path_in_project(path)
         tables = () if project is None else project.tables(inner)

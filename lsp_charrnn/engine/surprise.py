@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from lsp_charrnn.engine.contexts import REACH, keys_of_text, surroundings_in
 from lsp_charrnn.engine.memory import Block, Counts
-from lsp_charrnn.engine.mixer import Mixer, Mixture, mixed
+from lsp_charrnn.engine.mixer import Mixer, Mixture, mixed, shipped_mixer
 from lsp_charrnn.engine.stream import Cancelled, never
 from lsp_charrnn.model.step import Logits, Model, State
-from lsp_charrnn.text.symbols import VOCABULARY, to_symbols
+from lsp_charrnn.text.symbols import VOCABULARY, header, to_symbols
 
 PIECE: Final = 32  # bytes read between two looks at `cancelled`: about a millisecond
 WITHIN: Final = 0.5  # what a byte within a token counts beside its first one
@@ -92,6 +92,16 @@ class Surprise:
         self._entropy = np.empty(len(text))
         self._ends = np.empty(len(text))  # bits for no word going on at each place
         self._known: dict[int, bytes] = {}  # what was expected at the tokens that were asked about, by their starts
+
+    @classmethod
+    def of_file(
+        cls, model: Model, path: str, text: bytes, *, document: Sequence[Counts] = (), project: Sequence[Counts] = ()
+    ) -> Surprise:
+        """Return the reading of a whole file, done, by the mixer that comes with the package."""
+        logits, state = model.advance(to_symbols(header(path))[:, None], model.initial_state())
+        surprise = cls(model, shipped_mixer(), text, state=state, logits=logits[0], document=document, project=project)
+        surprise.go_on()
+        return surprise
 
     @property
     def read(self) -> int:

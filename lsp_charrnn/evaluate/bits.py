@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -19,7 +19,7 @@ from lsp_charrnn.evaluate.heldout import heldout_files
 from lsp_charrnn.model.files import find_model, load_model, model_for_language
 from lsp_charrnn.model.score import LANES, Predictor, bits_of_documents
 from lsp_charrnn.text.symbols import header
-from lsp_charrnn.train.corpus import LANGUAGES, SourceFile
+from lsp_charrnn.train.corpus import SourceFile, language_of
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class FileBits:
     @property
     def language(self) -> str:
         """Its language, by its name."""
-        suffix = PurePosixPath(self.path).suffix.lower()
-        return LANGUAGES.get(suffix, suffix.lstrip("."))
+        return language_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -59,26 +58,24 @@ class BitsReport:
     @property
     def bits_per_char(self) -> float:
         """Bits per character over all files, each character counting the same."""
-        return _bits_per_char(self.files)
+        return bits_per_char(self.files)
 
     def by_project(self) -> dict[str, tuple[FileBits, ...]]:
         """Return the files of each project, by name."""
-        names = sorted({file.project for file in self.files})
-        return {name: tuple(file for file in self.files if file.project == name) for name in names}
+        return grouped(self.files, lambda file: file.project)
 
     def by_language(self) -> dict[str, tuple[FileBits, ...]]:
         """Return the files of each language, by name."""
-        names = sorted({file.language for file in self.files})
-        return {name: tuple(file for file in self.files if file.language == name) for name in names}
+        return grouped(self.files, lambda file: file.language)
 
     def for_card(self) -> dict[str, Any]:
         """Return the figures that belong on a model's card, as JSON data."""
         facts: dict[str, Any] = {"characters": self.characters, "bits per char": round(self.bits_per_char, 3)}
         languages = self.by_language()
         if len(languages) > 1:
-            facts |= {name: round(_bits_per_char(files), 3) for name, files in languages.items()}
-        facts |= {f"project {name}": round(_bits_per_char(files), 3) for name, files in self.by_project().items()}
-        return facts | {name: round(_bits_per_char(files), 3) for name, files in self.compressors.items()}
+            facts |= {name: round(bits_per_char(files), 3) for name, files in languages.items()}
+        facts |= {f"project {name}": round(bits_per_char(files), 3) for name, files in self.by_project().items()}
+        return facts | {name: round(bits_per_char(files), 3) for name, files in self.compressors.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures as JSON data."""
@@ -86,14 +83,14 @@ class BitsReport:
             name: {
                 "files": len(files),
                 "characters": _characters(files),
-                "bits_per_char": _bits_per_char(files),
+                "bits_per_char": bits_per_char(files),
             }
             for name, files in self.by_project().items()
         }
         files = {
             f"{file.project}/{file.path}": {
                 "characters": file.characters,
-                "bits_per_char": _bits_per_char([file]),
+                "bits_per_char": bits_per_char([file]),
             }
             for file in self.files
         }
@@ -103,8 +100,8 @@ class BitsReport:
             "characters": self.characters,
             "bits_per_char": self.bits_per_char,
             "seconds": round(self.seconds, 1),
-            "languages": {name: _bits_per_char(files) for name, files in self.by_language().items()},
-            "compressors": {name: _bits_per_char(files) for name, files in self.compressors.items()},
+            "languages": {name: bits_per_char(files) for name, files in self.by_language().items()},
+            "compressors": {name: bits_per_char(files) for name, files in self.compressors.items()},
             "projects": projects,
             "files": files,
             "dropped": self.dropped,
@@ -119,9 +116,9 @@ class BitsReport:
 
         def add(name: str, files: Sequence[FileBits]) -> None:
             chosen = {(file.project, file.path) for file in files}
-            row = [name, f"{len(files):,}", f"{_characters(files):,}", f"{_bits_per_char(files):.3f}"]
+            row = [name, f"{len(files):,}", f"{_characters(files):,}", f"{bits_per_char(files):.3f}"]
             for costs in self.compressors.values():
-                row.append(f"{_bits_per_char([cost for cost in costs if (cost.project, cost.path) in chosen]):.3f}")
+                row.append(f"{bits_per_char([cost for cost in costs if (cost.project, cost.path) in chosen]):.3f}")
             table.add_row(*row)
 
         for name, files in self.by_project().items():
@@ -199,9 +196,18 @@ def bits_of(
     return BitsReport(name, tuple(costs), {}, seconds)
 
 
+def grouped(files: Sequence[FileBits], name: Callable[[FileBits], str]) -> dict[str, tuple[FileBits, ...]]:
+    """Return the files by what `name` calls them, the names in order."""
+    groups: dict[str, list[FileBits]] = {}
+    for file in files:
+        groups.setdefault(name(file), []).append(file)
+    return {group: tuple(groups[group]) for group in sorted(groups)}
+
+
+def bits_per_char(files: Sequence[FileBits]) -> float:
+    """Return the bits per character over all `files`, each character counting the same."""
+    return sum(file.bits for file in files) / _characters(files)
+
+
 def _characters(files: Sequence[FileBits]) -> int:
     return sum(file.characters for file in files)
-
-
-def _bits_per_char(files: Sequence[FileBits]) -> float:
-    return sum(file.bits for file in files) / _characters(files)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lsp_charrnn.errors import CorpusError, UserError
-from lsp_charrnn.evaluate.bits import FileBits
+from lsp_charrnn.evaluate.bits import FileBits, bits_per_char, grouped
 from lsp_charrnn.evaluate.heldout import name_of
 from lsp_charrnn.train.corpus import SourceFile
 
@@ -45,12 +45,11 @@ class CompressorRow:
     @property
     def bits_per_char(self) -> float:
         """Bits per character over all files, each character counting the same."""
-        return _bits_per_char(self.files)
+        return bits_per_char(self.files)
 
     def by_project(self) -> dict[str, tuple[FileBits, ...]]:
         """Return the files of each project, by name."""
-        names = sorted({file.project for file in self.files})
-        return {name: tuple(file for file in self.files if file.project == name) for name in names}
+        return grouped(self.files, lambda file: file.project)
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures as JSON data."""
@@ -59,8 +58,8 @@ class CompressorRow:
             "way": self.way,
             "characters": self.characters,
             "bits_per_char": self.bits_per_char,
-            "projects": {name: _bits_per_char(files) for name, files in self.by_project().items()},
-            "files": {f"{file.project}/{file.path}": _bits_per_char([file]) for file in self.files},
+            "projects": {name: bits_per_char(files) for name, files in self.by_project().items()},
+            "files": {f"{file.project}/{file.path}": bits_per_char([file]) for file in self.files},
         }
 
 
@@ -170,7 +169,3 @@ def _lzma_bytes(text: bytes) -> int:
             needed += size - _RANGE_CODER
             at += (6 if control >= 0xC0 else 5) + size
     return needed
-
-
-def _bits_per_char(files: Sequence[FileBits]) -> float:
-    return sum(file.bits for file in files) / sum(file.characters for file in files)

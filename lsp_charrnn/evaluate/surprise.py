@@ -21,15 +21,12 @@ from rich import box
 from rich.table import Table
 
 from lsp_charrnn.engine.memory import Counts
-from lsp_charrnn.engine.mixer import shipped_mixer
 from lsp_charrnn.engine.surprise import Surprise, Token
 from lsp_charrnn.errors import CorpusError
 from lsp_charrnn.evaluate.alone import NoModel
 from lsp_charrnn.evaluate.heldout import heldout_files, name_of, take_in_turn
 from lsp_charrnn.evaluate.mistakes import KINDS, Mistake, plant
 from lsp_charrnn.model.files import find_model, load_model, model_for_language
-from lsp_charrnn.model.step import Model
-from lsp_charrnn.text.symbols import header, to_symbols
 from lsp_charrnn.train.corpus import SourceFile
 
 FILES: Final = 24
@@ -181,12 +178,9 @@ def measure_surprise(
         project = projects[file.project], Counts(own.keys, -own.counts)
         document = (Counts.of_texts([changed]),)
         kinds = tuple(mistake.kind for mistake in mistakes)
-        for way, reader, counts in (
-            (MIXTURE, served, (document, project)),
-            (ALONE, served, ((), ())),
-            (MEMORIES, NoModel(), (document, project)),
-        ):
-            tokens = _tokens(reader, file.path, changed, *counts)
+        memories = {"document": document, "project": project}
+        for way, reader, known in ((MIXTURE, served, memories), (ALONE, served, {}), (MEMORIES, NoModel(), memories)):
+            tokens = list(Surprise.of_file(reader, file.path, changed, **known).tokens())
             mistake = np.array([_mistake_at(token, mistakes) for token in tokens])
             ways[way].append(Ranked(np.array([token.excess for token in tokens]), mistake, kinds))
             if way == MIXTURE:
@@ -225,13 +219,6 @@ def _whole_statements(text: bytes) -> bytes:
         if behind.isalpha() or behind in (b"@", b"_"):
             return cut
     return b""
-
-
-def _tokens(model: Model, path: str, text: bytes, document: Sequence[Counts], project: Sequence[Counts]) -> list[Token]:
-    logits, state = model.advance(to_symbols(header(path))[:, None], model.initial_state())
-    reader = Surprise(model, shipped_mixer(), text, state=state, logits=logits[0], document=document, project=project)
-    reader.go_on()
-    return list(reader.tokens())
 
 
 def _mistake_at(token: Token, mistakes: Sequence[Mistake]) -> int:

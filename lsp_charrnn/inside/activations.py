@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from lsp_charrnn.engine.mixer import probabilities
 from lsp_charrnn.model import reference
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
@@ -43,7 +44,7 @@ def read_activations(weights: Weights, spec: ModelSpec, head: bytes, text: bytes
     )  # of the very first symbol nothing is known
     for symbol in to_symbols(head + text[:first]):
         logits, state = reference.step(weights, spec, symbol[None], state)
-        expected = _softmax(logits[0])
+        expected = probabilities(logits)[0]
     for start in range(first, len(text), _PIECE):
         symbols = to_symbols(text[start : start + _PIECE])
         signals = np.empty((len(SIGNALS[spec.cell]), spec.layers, len(symbols), spec.hidden), dtype=np.float32)
@@ -51,7 +52,7 @@ def read_activations(weights: Weights, spec: ModelSpec, head: bytes, text: bytes
         behind = np.empty_like(before)
         for place, symbol in enumerate(symbols):
             logits, state, gates = reference.step_with_gates(weights, spec, symbol[None], state)
-            before[place], expected = expected, _softmax(logits[0])
+            before[place], expected = expected, probabilities(logits)[0]
             behind[place] = expected
             signals[:, :, place] = reference.signals(spec, state, gates)[:, :, 0]
         yield Piece(start, signals, before, behind)
@@ -83,8 +84,3 @@ def surprise(expected: Floats, text: bytes) -> npt.NDArray[np.float64]:
     """Return what each byte of `text` cost in bits  # [places], where `expected`  # [places, 256] were its odds."""
     given = expected[np.arange(len(text)), to_symbols(text)]
     return np.asarray(-np.log2(given.astype(np.float64).clip(min=1e-12)))
-
-
-def _softmax(logits: npt.NDArray[np.floating[Any]]) -> Floats:
-    odds = np.exp(logits - logits.max())
-    return np.asarray(odds / odds.sum(), dtype=np.float32)

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lsp_charrnn.engine.memory import Counts
-from lsp_charrnn.engine.mixer import shipped_mixer
 from lsp_charrnn.engine.surprise import Surprise, Token, Unlikely
 from lsp_charrnn.model.step import Model
-from lsp_charrnn.text.symbols import header, normalise, to_symbols
+from lsp_charrnn.text.symbols import normalise
 
 _MOST: Final = 12.0  # bits of excess, where the colour is full
 
@@ -53,17 +52,8 @@ def read_surprise(
 ) -> Read:
     """Read the text of a `file`, whose model's header is `path`; `project` counts the other files of its project."""
     text = normalise(text)
-    logits, state = model.advance(to_symbols(header(path))[:, None], model.initial_state())
-    surprise = Surprise(
-        model,
-        shipped_mixer(),
-        text,
-        state=state,
-        logits=logits[0],
-        document=(Counts.of_texts([text]),) if memory else (),
-        project=project,
-    )
-    surprise.go_on()
+    document = (Counts.of_texts([text]),) if memory else ()
+    surprise = Surprise.of_file(model, path, text, document=document, project=project)
     places = tuple(_place(file, text, one) for one in surprise.unlikely())
     return Read(file, text, tuple(surprise.tokens()), places)
 

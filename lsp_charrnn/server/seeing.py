@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from lsprotocol import types
 
+from lsp_charrnn.engine.mixer import probabilities
 from lsp_charrnn.engine.session import Inside, Oddities
 from lsp_charrnn.errors import UserError
 from lsp_charrnn.model import reference
@@ -133,8 +134,7 @@ def _seen(
     number = SIGNALS[spec.cell].index(signal)
     scale = max(1e-6, float(np.abs(values[number]).max(initial=0))) if signal == "c" else 1.0
     shades = np.rint(values[number].T / scale * LEVELS).astype(np.int8)  # [hidden, symbols]
-    odds = np.exp(found.logits - found.logits.max(axis=1, keepdims=True))
-    odds /= odds.sum(axis=1, keepdims=True)
+    odds = probabilities(found.logits)
     likeliest = np.argsort(-odds[1:], axis=1, kind="stable")[:, :GUESSES]
     bits = -np.log2(odds[np.arange(len(found.symbols)), found.symbols].clip(min=1e-12))
     return int(found.ends[-1]) if len(found.ends) else start, {

@@ -377,8 +377,7 @@ def examine(
             if _mostly_in(lines, unseen):
                 report.drop("shares lines with a held-out file", len(text))
                 continue
-            suffix = PurePosixPath(found.path).suffix.lower()
-            yield SourceFile(found.project, found.path, text, LANGUAGES.get(suffix, suffix.lstrip("."))), lines
+            yield SourceFile(found.project, found.path, text, language_of(found.path)), lines
 
 
 def split(
@@ -498,6 +497,12 @@ def units(paths: Sequence[Path | str]) -> Iterator[Unit]:
                 yield Unit(path.resolve() / name, name)
         else:
             yield Unit(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
+
+
+def language_of(path: str) -> str:
+    """Return the language of a file, as LSP names it, by its name alone; where that is not known, its suffix."""
+    suffix = PurePosixPath(path).suffix.lower()
+    return LANGUAGES.get(suffix, suffix.lstrip("."))
 
 
 def main_languages(paths: Sequence[Path | str]) -> list[str]:
