@@ -29,6 +29,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.workbench import JsonPath, console, run
+from lsp_charrnn.config import TrainOptions
 from lsp_charrnn.errors import SettingError, UserError
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import START, VOCABULARY
@@ -70,7 +71,9 @@ def main(
     parameters: Annotated[int, typer.Option(help="Of each network.", min=20_000)] = 500_000,
     minutes: Annotated[float, typer.Option(help="Of training, on one core.", min=0.0)] = 4.0,
     characters: Annotated[float, typer.Option(help="Read so much text instead, however long it takes.")] = 0.0,
-    lanes: Annotated[int, typer.Option(help="Of 128 characters each; the transformer has as much text.", min=4)] = 32,
+    lanes: Annotated[
+        int, typer.Option(help=f"Of {TrainOptions.bptt} characters each; the transformer has as much text.", min=4)
+    ] = 32,
     lr: Annotated[float, typer.Option(help="AdamW's; Muon's is ten times that.", min=0.0)] = 4e-3,
     jobs: Annotated[int, typer.Option(help="Networks trained side by side, on a core each.", min=1)] = 2,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="This network; may be given again.")] = None,
@@ -156,8 +159,8 @@ def trained(
     units, network = sized(name, parameters)
     cpu = torch.device("cpu")
     reads_windows = name == TRANSFORMER
-    window = CONTEXT if reads_windows else 128
-    lanes = max(1, lanes * 128 // window)  # as many characters a step for all
+    window = CONTEXT if reads_windows else TrainOptions.bptt
+    lanes = max(1, lanes * TrainOptions.bptt // window)  # as many characters a step for all
     batches = LaneBatches(built.train, lanes=lanes, bptt=window, seed=0)
     optimisers = optimisers_for(network, lr, precision(cpu))
     state: Any = None if reads_windows else network.initial_state(lanes)
@@ -182,7 +185,7 @@ def trained(
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), TrainOptions.clip)
         for optimiser in optimisers:
             optimiser.step()
         read += batch.symbols.size
@@ -239,29 +242,17 @@ def parameters_of(network: nn.Module) -> int:
 
 def optimisers_for(network: Any, lr: float, dtype: Any) -> list[Any]:
     """Return Muon for the matrices of layers and AdamW for the rest, as `train` has them, for any of the networks."""
-    import torch
-
-    from lsp_charrnn.config import TrainOptions
     from lsp_charrnn.train.network import CharRnn
-    from lsp_charrnn.train.optimiser import MUON_SCALE, Muon, optimisers_of
+    from lsp_charrnn.train.optimiser import muon_beside_adamw, optimisers_of
 
+    options = TrainOptions(lr=lr)
     if isinstance(network, CharRnn):
-        return optimisers_of(network, TrainOptions(lr=lr), dtype)
-    decay = TrainOptions.weight_decay
+        return optimisers_of(network, options, dtype)
     by_gates: dict[int, list[Any]] = {}
     for name, weight in network.layers.named_parameters():
         if weight.ndim == 2:
             by_gates.setdefault(4 if name.endswith(("weight_ih_l0", "weight_hh_l0")) else 1, []).append(weight)
-    theirs = {id(weight) for weights in by_gates.values() for weight in weights}
-    others = [weight for weight in network.parameters() if id(weight) not in theirs]
-    optimisers: list[Any] = [torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=decay)]
-    optimisers += [
-        Muon(weights, lr=lr, weight_decay=decay, gates=gates, dtype=dtype) for gates, weights in by_gates.items()
-    ]
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["scale"] = MUON_SCALE if isinstance(optimiser, Muon) else 1.0
-    return optimisers
+    return muon_beside_adamw(network.parameters(), by_gates, options, dtype)
 
 
 # --- the two that are no ModelSpec -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ torch has a Muon, too; it takes whole parameters, and always computes in bfloat1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -80,17 +80,22 @@ def optimisers_of(network: CharRnn, options: TrainOptions, dtype: torch.dtype) -
 
     Each group's "scale" is its learning rate, as a multiple of `options.lr`.
     """
-    settings: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     # Peepholes are no matrix: three rows of numbers for single units.
     rows = network.spec.gates * network.spec.hidden
     matrices = [weight for weight in network.layers.parameters() if weight.ndim == 2 and weight.shape[0] == rows]
-    if options.optimiser == "adamw":
-        matrices = []
-    theirs = {id(matrix) for matrix in matrices}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in theirs]
+    by_gates = {network.spec.gates: matrices} if matrices and options.optimiser != "adamw" else {}
+    return muon_beside_adamw(network.parameters(), by_gates, options, dtype)
+
+
+def muon_beside_adamw(
+    parameters: Iterable[Tensor], by_gates: Mapping[int, Sequence[Tensor]], options: TrainOptions, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    """Return AdamW for `parameters` less the matrices in `by_gates`, and a Muon for those of each number of gates."""
+    settings: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
+    theirs = {id(matrix) for matrices in by_gates.values() for matrix in matrices}
+    others = [parameter for parameter in parameters if id(parameter) not in theirs]
     optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, betas=_BETAS, **settings)]
-    if matrices:
-        optimisers.append(Muon(matrices, gates=network.spec.gates, dtype=dtype, **settings))
+    optimisers += [Muon(matrices, gates=gates, dtype=dtype, **settings) for gates, matrices in by_gates.items()]
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["scale"] = MUON_SCALE if isinstance(optimiser, Muon) else 1.0
