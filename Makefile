@@ -58,7 +58,7 @@ heldout: install  ## fetch the projects that quality is measured on
 	@test -e heldout/.lsp-charrnn-corpus.json || $(BIN)/lsp-charrnn corpus fetch corpora/heldout-python.toml --out heldout
 
 # No test for a manifest here: what is there is not fetched again, and what a mirror lacked is asked for once more.
-heldout-code: install  ## fetch those in languages without a model of their own (needs Debian's apt-get)
+heldout-code: install  ## fetch those that models/code is measured on (needs Debian's apt-get, and npm)
 	$(BIN)/lsp-charrnn corpus fetch corpora/heldout-code.toml --out heldout-code
 
 # No project with more than three per cent: what is held out is of other projects, and breadth helps there.
@@ -68,7 +68,7 @@ corpus: $(VENV)/.dev-installed heldout  ## build the corpus of models/python (ab
 
 # Every suffix of the nine languages; none of them may have more than a fifth of the characters.
 CODE := .c .h .cc .cpp .cxx .hpp .go .rs .java .js .jsx .mjs .ts .tsx .sh .bash .lua
-corpus-code: $(VENV)/.dev-installed heldout-code  ## build the corpus of a general code model (needs Debian's apt-get, and npm)
+corpus-code: $(VENV)/.dev-installed heldout-code  ## build the corpus of models/code (needs Debian's apt-get, and npm)
 	$(BIN)/lsp-charrnn corpus build corpora/code.toml --out corpus/code-built --fetched corpus --held-out heldout-code \
 		--language-share 0.2 $(addprefix --suffix ,$(CODE))
 
@@ -76,9 +76,10 @@ model: corpus  ## train models/python as it is shipped (two cores, two hours)
 	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn train corpus/python-built --out models/python --minutes 120 --hidden 512 --batch 64 \
 		--lr 0.0025 --force
 
-model-code: corpus-code  ## train models/code as it is shipped (two cores, two hours)
-	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn train corpus/code-built --out models/code --minutes 120 --hidden 512 --batch 64 \
-		--lr 0.0025 --force
+# What brackets, words and indentation are, models/python knows already.
+model-code: corpus-code  ## train models/code as it is shipped (two cores, 48 minutes)
+	OMP_NUM_THREADS=2 $(BIN)/lsp-charrnn train corpus/code-built --out models/code --base python --optimiser muon --minutes 48 \
+		--batch 64 --lr 0.0025 --force
 
 # The seeds' experiment (Karpathy 2015, "The Unreasonable Effectiveness of Recurrent Neural Networks"): three layers, ten million
 # parameters, the kernel's .c and .h. They are under the GPL: this is an experiment, and no model that is shipped.

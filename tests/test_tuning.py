@@ -81,7 +81,9 @@ def test_what_was_gained_is_told_and_stands_on_the_card(project: Path, tiny_mode
     figures = load_model(tmp_path / "mine").config["evaluation"]["tuned"]
     assert figures["bits_per_char_after"] < figures["bits_per_char_before"]
     assert figures["before"] == "tiny"
-    assert "| tuned: bits per char before |" in (tmp_path / "mine" / "README.md").read_text()
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "| tuned: bits per char before |" in card
+    assert f"It has read python and nothing else, but for what {tiny_model} had read." in card
     assert installed_model(project) is None
 
 

@@ -22,7 +22,7 @@ from lsp_charrnn.evaluate.bits import FileBits
 from lsp_charrnn.evaluate.compress import measure_compressors
 from lsp_charrnn.evaluate.heldout import heldout_files, take_in_turn
 from lsp_charrnn.evaluate.output import write_whole
-from lsp_charrnn.model.files import find_model, load_model, model_for_language
+from lsp_charrnn.model.files import find_model, load_model, model_for_language, read_config
 from lsp_charrnn.train.corpus import SourceFile
 from lsp_charrnn.train.mixing import Places, bits, fit, places_of_projects
 
@@ -32,7 +32,7 @@ PROJECT: Final = "LSTM + document + project"
 WAYS: Final = {ALONE: (False, False), DOCUMENT: (True, False), PROJECT: (True, True)}  # which memories there are
 
 FILE_CHARS: Final = 25_000  # of one file, from its beginning, in a sample, so that no file outweighs the others
-FITTED_CHARS: Final = 1_200_000  # in all
+FITTED_CHARS: Final = 1_200_000  # of all files that one model reads
 
 
 @dataclass(frozen=True)
@@ -113,24 +113,26 @@ def measure_memory(
     files = heldout_files(paths, suffixes=suffixes).files
     most = None if max_chars is None else FILE_CHARS
     chosen = files if max_chars is None else tuple(_in_turn(files, max_chars, FILE_CHARS))
-    served = load_model(find_model(model) if model else model_for_language(files[0].language), threads)
+    by_model = _by_model(chosen, model)
     mixer = shipped_mixer() if mixer is None else mixer
     started = time.perf_counter()
     ways: dict[str, list[FileBits]] = {way: [] for way in WAYS}
     cut = [replace(file, text=file.text[:most]) for file in chosen]
     total, done = sum(len(file.text) for file in cut), 0
-    for file, places in places_of_projects(served, files, chosen=chosen, most=most):
-        for way, (document, project) in WAYS.items():
-            cost = _bits(mixer, places, document=document, project=project)
-            ways[way].append(FileBits(file.project, file.path, len(places), cost))
-        done += len(places)
-        if progress is not None:
-            progress(done, total)
+    for path, group in by_model.items():
+        for file, places in places_of_projects(load_model(path, threads), files, chosen=group, most=most):
+            for way, (document, project) in WAYS.items():
+                cost = _bits(mixer, places, document=document, project=project)
+                ways[way].append(FileBits(file.project, file.path, len(places), cost))
+            done += len(places)
+            if progress is not None:
+                progress(done, total)
     if compare:
         for row in measure_compressors(cut, projects=files):
             if row.way == "primed":
                 ways[f"{row.compressor}, primed"] = list(row.files)
-    return MemoryBits(served.name, {way: tuple(costs) for way, costs in ways.items()}, time.perf_counter() - started)
+    names = ", ".join(read_config(path)[0]["name"] for path in by_model)
+    return MemoryBits(names, {way: tuple(costs) for way, costs in ways.items()}, time.perf_counter() - started)
 
 
 def fit_mixer(
@@ -145,24 +147,31 @@ def fit_mixer(
     """Fit a mixer to the projects under `paths`, and write it to `out`; return the bits of the LSTM and of the mixture.
 
     These are of the text that it was fitted to. Each file is read by `model`, or by its language's; neither must have
-    been trained on it. Raises `CorpusError`, `ModelError`, `OutputError`.
+    been trained on it. Of the files of each model `max_chars` are taken, that none weighs more. Raises `CorpusError`,
+    `ModelError`, `OutputError`.
     """
     files = heldout_files(paths, suffixes=suffixes).files
-    chosen = tuple(_in_turn(files, max_chars, FILE_CHARS))
-    by_model: dict[Path, list[SourceFile]] = {}
-    for file in chosen:
-        by_model.setdefault(find_model(model) if model else model_for_language(file.language), []).append(file)
+    chosen = {path: tuple(_in_turn(group, max_chars, FILE_CHARS)) for path, group in _by_model(files, model).items()}
+    total = sum(map(len, chosen.values()))
     parts: list[Places] = []
-    for path, group in by_model.items():
+    for path, group in chosen.items():
         for _, places in places_of_projects(load_model(path), files, chosen=group, most=FILE_CHARS):
             parts.append(places)
             if progress is not None:
-                progress("reading", len(parts), len(chosen))
+                progress("reading", len(parts), total)
     mixer = fit(parts, progress=None if progress is None else lambda done, _: progress("fitting", done, 0))
     _write(mixer, out)
     characters = sum(map(len, parts))
     alone = sum(_bits(mixer, part, document=False, project=False) for part in parts)
     return alone / characters, sum(_bits(mixer, part) for part in parts) / characters
+
+
+def _by_model(files: Sequence[SourceFile], model: str | Path) -> dict[Path, list[SourceFile]]:
+    """Return the files that `model` reads, or else each language's own."""
+    found: dict[Path, list[SourceFile]] = {}
+    for file in files:
+        found.setdefault(find_model(model) if model else model_for_language(file.language), []).append(file)
+    return found
 
 
 def _bits(mixer: Mixer, places: Places, *, document: bool = True, project: bool = True) -> float:

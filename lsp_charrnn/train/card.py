@@ -143,7 +143,7 @@ def _limits(config: Mapping[str, Any]) -> str:
     known = ", ".join(corpus["languages"]) or "its corpus"
     lines = [
         "It predicts what is likely after the text so far, not what is right: a suggestion may be wrong, or unsafe.",
-        f"It has read {known} and nothing else.",
+        f"It has read {known} and nothing else{_besides(config['training'])}.",
         "It can repeat passages of its corpus; the licences of the projects above apply to those.",
         "Lines that looked like secrets were left out of its corpus; no detector finds all of them.",
     ]
@@ -152,6 +152,10 @@ def _limits(config: Mapping[str, Any]) -> str:
     elif corpus["held_out_by"] == "file":
         lines.append("The held-out files come from projects that it was trained on: on others it will do worse.")
     return "## Limits\n\n" + "".join(f"- {line}\n" for line in lines)
+
+
+def _besides(training: Mapping[str, Any]) -> str:
+    return f", but for what {training['base']} had read" if training["base"] else ""
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

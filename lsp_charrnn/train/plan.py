@@ -120,11 +120,9 @@ def make_plan(
     options = replace(options, **{name: chosen[name] for name in OPEN_OPTIONS if name in chosen})
     length = f"{options.steps:,} steps" if options.steps is not None else f"{minutes:g} min"
     at = f" at {reached:,.0f} characters a second" if timed else ""
-    sentence = (
-        f"Chosen for {length}{at} and {_megabytes(characters)} of text: {_shown(spec, chosen)}; "
-        "each has a flag of its own."
-    )
-    return Plan(spec, options, sentence)
+    shown = _shown(spec, chosen)
+    told = f"Chosen for {length}{at} and {_megabytes(characters)} of text: {shown}; each has a flag of its own."
+    return Plan(spec, options, told if shown else "")
 
 
 def kept_plan(

@@ -154,9 +154,22 @@ def test_each_language_is_read_by_its_own_model(
     monkeypatch.setattr(memory, "model_for_language", lambda language: Path(language))
     monkeypatch.setattr(memory, "load_model", lambda path: (read.append(str(path)), load_model(tiny_model))[1])
     monkeypatch.setattr(memory, "fit", functools.partial(mixing.fit, steps=1))
+    monkeypatch.setattr(memory, "read_config", lambda path: ({"name": str(path)}, None))
     read: list[str] = []
-    fit_mixer(projects, tmp_path / "mixer.safetensors", suffixes=(".py", ".go"))
+    seen: list[tuple[str, int, int]] = []
+    fit_mixer(
+        projects,
+        tmp_path / "mixer.safetensors",
+        suffixes=(".py", ".go"),
+        max_chars=1,
+        progress=lambda *what: seen.append(what),
+    )
     assert sorted(read) == ["go", "python"]
+    assert seen[:2] == [("reading", 1, 2), ("reading", 2, 2)], "so much of the text of each"
+    report = measure_memory(projects, suffixes=(".py", ".go"))
+    assert sorted(read) == ["go", "go", "python", "python"]
+    assert sorted(report.model.split(", ")) == ["go", "python"]
+    assert len(report.ways[ALONE]) == len(FILES) + 1
 
 
 def test_where_there_is_nothing_to_measure_it_says_so(tmp_path: Path, tiny_model: Path) -> None:

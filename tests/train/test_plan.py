@@ -109,6 +109,8 @@ def test_one_sentence_says_what_was_chosen_and_why():
         assert part in plan.sentence
     assert plan.sentence.count(".") == 0 or plan.sentence.endswith(".")
     assert "characters a second" not in planned(None, steps=4000).sentence
+    nothing_to_tell = planned(100.0, free=("patience",))  # it was left to choose, and the choice is to have none
+    assert (nothing_to_tell.options.patience, nothing_to_tell.sentence) == (0, "")
 
 
 def test_a_resumed_run_keeps_what_was_chosen():
