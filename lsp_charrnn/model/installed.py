@@ -25,6 +25,7 @@ from typing import IO, Any, Final
 
 import platformdirs
 
+from lsp_charrnn.config import language_id
 from lsp_charrnn.errors import ModelError, OutputError
 from lsp_charrnn.model.files import (
     CARD_FILE,
@@ -103,7 +104,7 @@ def installed_model(root: str | os.PathLike[str]) -> Path | None:
 def model_of_project(root: str | os.PathLike[str], language: str) -> Path | None:
     """Return the project's own model if it has one that was trained for `language`. Raises `ModelError`."""
     path = installed_model(root)
-    return path if path is not None and language in read_config(path)[0]["languages"] else None
+    return path if path is not None and language_id(language) in read_config(path)[0]["languages"] else None
 
 
 def list_installed() -> list[Installed]:

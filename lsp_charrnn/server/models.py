@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from lsp_charrnn.config import language_id
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model.files import (
     find_model,
@@ -60,7 +61,7 @@ class Models:
         try:
             path = installed_model(root)
             self._forget_older(root, None if path is None else path.resolve())
-            if path is None or language not in read_config(path)[0]["languages"]:
+            if path is None or language_id(language) not in read_config(path)[0]["languages"]:
                 return None
             return self._load(path)
         except ModelError:

@@ -24,23 +24,34 @@ BLOCK = """def read_{name}(path):
 """
 SOURCE = "".join(BLOCK.format(name=name) for name in ("settings", "inventory", "customers", "orders"))
 NEW = "def read_invoices(path):\n"
+BRACED = """void read_{name}(path) {{
+    text = read(file, everything);
+    close(file);
+    return text;
+}}
+
+"""
+OTHER = "".join(BRACED.format(name=name) for name in ("settings", "inventory", "customers", "orders"))
+OTHER_NEW = "void read_invoices(path) {\n    text = read(fi"
 
 
 @pytest.mark.parametrize(
-    ("start", "begins"),
+    ("name", "source", "start", "begins"),
     [
-        (NEW + "    with op", "en(path"),
-        (NEW + '    with open(path, encoding="utf-8") as file:\n        text = file.', "read()"),
-        ("assert '\N{WINKING FACE}' != read_inv", "entory"),
+        ("store.py", SOURCE, NEW + "    with op", "en(path"),
+        ("store.py", SOURCE, NEW + '    with open(path, encoding="utf-8") as file:\n        text = file.', "read()"),
+        ("store.py", SOURCE, "assert '\N{WINKING FACE}' != read_inv", "entory"),
+        ("store.cpp", OTHER, OTHER_NEW, "le"),
+        ("store.sh", OTHER, OTHER_NEW, "le"),
     ],
 )
-def test_eglot_completes(start: str, begins: str, tmp_path: Path) -> None:
+def test_eglot_completes(name: str, source: str, start: str, begins: str, tmp_path: Path) -> None:
     project = tmp_path / "project"
     (project / ".git").mkdir(parents=True)
-    file = project / "store.py"
-    file.write_text(SOURCE, encoding="utf-8")
+    file = project / name
+    file.write_text(source, encoding="utf-8")
     # A busy machine must not change what is suggested, as it does by the default budget of 50 ms.
-    server = [*SERVER, ":initializationOptions", "(:decode (:budgetMs 5000))"]
+    server = [*SERVER, ":initializationOptions", "(:decode (:budgetMs 10000))"]
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     ran = subprocess.run(
         ["emacs", "-q", "--batch", "-l", str(SCRIPT), str(file), start, *server],

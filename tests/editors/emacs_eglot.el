@@ -16,10 +16,10 @@
              (jsonrpc-default-request-timeout 300))
   (setq command-line-args-left nil)
   (setq-default make-backup-files nil)
-  (setq eglot-server-programs ; a list of words, up to the first keyword, whose value is Lisp
-        `((python-mode . ,(mapcar (lambda (word) (if (string-match-p "^[:(]" word) (read word) word)) server))))
+  ;; A list of words, up to the first keyword, whose value is Lisp.
+  (setq server (mapcar (lambda (word) (if (string-match-p "^[:(]" word) (read word) word)) server))
+  (setq eglot-server-programs `((python-mode . ,server) (((c++-mode :language-id "cpp")) . ,server) (sh-mode . ,server)))
   (find-file file)
-  (python-mode)
   (apply #'eglot--connect (eglot--guess-contact))
   (goto-char (point-max))
   (insert start)

@@ -7,7 +7,9 @@ has held the same four times is taken for granted.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import statistics
 import sys
@@ -19,10 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from neovim_driver import PLUGIN, ROOT, Editor, key
+from neovim_driver import PATIENCE, PLUGIN, ROOT, Editor, key
+
+from lsp_charrnn.model.files import model_for_language
 
 SERVER: Final = (sys.executable, "-m", "lsp_charrnn", "serve")
 EDITORS: Final = ROOT / "build" / "editors"
+FIGURES: Final = EDITORS / "figures"  # what is timed, for `benchmarks.clients`
 TIMED: Final = 50  # keys
 
 BLOCK: Final = """def read_{name}(path):
@@ -47,6 +52,44 @@ STARTS: Final = (
 # Others that may go on in several ways.
 CHOICES: Final = (SOURCE + "text = read_", SOURCE + "print(read_", SOURCE + "read_")
 LINES: Final = (NEW + '    with open(path, encoding="utf-8") as file:', SOURCE + "def read_invoices(path):")
+
+
+# Text as it might stand in many languages, and what the server calls these by the names of their files.
+BRACED_BLOCK: Final = """void read_{name}(path) {{
+    file = open(path);
+    text = read(file, everything);
+    close(file);
+    return text;
+}}
+
+"""
+BRACED: Final = "".join(BRACED_BLOCK.format(name=name) for name in ("settings", "inventory", "customers", "orders"))
+BRACED_STARTS: Final = (
+    BRACED + "void read_invoices(path) {\n    file = op",
+    BRACED + "void read_invoices(path) {\n    file = open(path);\n    text = read(fi",
+)
+OTHERS: Final = {
+    "store.c": "c",
+    "store.cpp": "cpp",
+    "store.go": "go",
+    "store.rs": "rust",
+    "Store.java": "java",
+    "store.js": "javascript",
+    "store.ts": "typescript",
+    "store.sh": "shellscript",
+    "store.lua": "lua",
+}
+
+# A project that a model learns something of in seconds: modules in the manner of all of them.
+THINGS: Final = ("order", "invoice", "parcel", "voucher", "supplier", "customer", "payment", "refund", "basket")
+METHOD: Final = """
+    def with_{other}(self, {other}, {thing}_number):
+        \"\"\"Return the {thing} of this number, its {other} replaced.\"\"\"
+        {thing} = self.{thing}s_by_number[{thing}_number]
+        if {thing}.{other} is None:
+            raise MissingPartError(f"{thing} {{{thing}_number}} has no {other}")
+        return {thing}.replaced({other}={other}, changed_by=self.{thing}_clerk)
+"""
 
 
 class Kind:
@@ -164,6 +207,16 @@ def test_a_file_with_crlf(editor: Editor) -> None:
     editor.keys("<Esc>")
     editor.nvim.command("silent write")
     assert path.read_bytes() == (before + ghost + "\n").replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_languages_are_completed_too(editor: Editor, name: str) -> None:
+    editor.open(name, BRACED.encode())
+    before, ghost = editor.first_of(BRACED_STARTS)
+    editor.keys("<Tab>")
+    assert editor.text() == before + ghost
+    models = {model["language"]: model["name"] for model in editor.status()["models"]}
+    assert models[OTHERS[name]] == model_for_language(OTHERS[name]).name
 
 
 # --- typing along ----------------------------------------------------------------------------------------------
@@ -509,6 +562,33 @@ def test_a_training_is_shown_and_stopped(editor: Editor) -> None:
     editor.said("no training is under way")
 
 
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[-1]], ids=lambda kind: kind.name, scope="module", indirect=True)
+def test_a_training_to_its_end(kind: Kind) -> None:
+    """On a tiny project, until the model that it has made is in use."""
+    editor = kind.start()
+    try:
+        for thing in THINGS:
+            methods = [METHOD.format(thing=thing, other=other) for other in THINGS if other != thing]
+            (editor.project / f"{thing}s.py").write_text(f"class {thing.title()}Ledger:" + "".join(methods))
+        editor.open("store.py", SOURCE.encode())
+        told = ""
+        for minutes in (0.3, 2, 10):  # a busy machine needs longer to learn anything
+            editor.nvim.command("messages clear")
+            editor.nvim.command(f"CharRnn train {minutes}")
+            told = editor.until_message("trained on project", 10 * PATIENCE)
+            if told.endswith("; installed."):
+                break
+        assert re.search(r"% fewer bits on .* it had not seen.*; installed\.$", told), told
+        assert editor.status()["trainings"] == []
+
+        def in_use() -> bool:
+            return bool(editor.suggest(STARTS[0])) and "project" in [each["name"] for each in editor.status()["models"]]
+
+        editor.until(in_use, "the new model to be used")
+    finally:
+        editor.close()
+
+
 def test_help_and_health(editor: Editor) -> None:
     with tempfile.TemporaryDirectory() as directory:
         doc = Path(directory, "doc")
@@ -532,6 +612,7 @@ def test_time_from_key_to_ghost_text(kind: Kind, capsys: pytest.CaptureFixture[s
     code = Path(tempfile.__file__).read_text()
     code = code[code.index("def _sanitize_params") :]
     shown: list[float] = []
+    load = os.getloadavg()[0]
     at, asked = 200, 0  # leave the model something to go by
     editor = kind.start(settings={"decode": {"budgetMs": 50}})  # the server's own
     try:
@@ -554,10 +635,14 @@ def test_time_from_key_to_ghost_text(kind: Kind, capsys: pytest.CaptureFixture[s
         editor.close()
     assert len(shown) == TIMED
     shown.sort()
-    p95 = shown[int(0.95 * (TIMED - 1))]
+    p50, p95 = statistics.median(shown), shown[int(0.95 * (TIMED - 1))]
     with capsys.disabled():
         print(
-            f"\nNeovim {kind.name}: key -> ghost text, {TIMED} of {asked} keys, less {debounce} ms of debounce: "
-            f"median {statistics.median(shown):.0f} ms, p95 {p95:.0f}, {shown[0]:.0f} to {shown[-1]:.0f}"
+            f"\nNeovim {kind.name}: key -> ghost text, {TIMED} of {asked} keys: median {p50 + debounce:.0f} ms, "
+            f"less {debounce} ms of debounce {p50:.0f} ms; p95 {p95:.0f}, {shown[0]:.0f} to {shown[-1]:.0f}"
         )
-    assert statistics.median(shown) < 1000
+    FIGURES.mkdir(exist_ok=True)
+    times = {"debounce_ms": debounce, "median_ms": p50 + debounce, "p95_ms": p95 + debounce}
+    name = kind.name.replace(", ", "-").replace(" ", "-")
+    (FIGURES / f"neovim-{name}.json").write_text(json.dumps({"keys": TIMED, **times, "load": load}), "utf-8")
+    assert p50 < 1000

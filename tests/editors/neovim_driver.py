@@ -21,7 +21,7 @@ import pynvim
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PLUGIN: Final = ROOT / "editors" / "nvim"
-PATIENCE: Final = float(os.environ.get("PATIENCE", "60"))  # seconds for anything: far more than it takes
+PATIENCE: Final = float(os.environ.get("PATIENCE", "300"))  # seconds for anything: far more than it takes
 WIDTH, HEIGHT = 120, 70  # room for what is drawn below the last line, and for messages
 GHOST: Final = "ComplHint"  # the highlight group of ghost text
 
@@ -128,7 +128,7 @@ class Editor:
         self.grid = Grid()
         self._pid = int(self.nvim.funcs.getpid())
         # An error's hit-enter prompt blocks every call for ever.
-        self._guard = threading.Timer(60 * PATIENCE, os.kill, (self._pid, signal.SIGTERM))
+        self._guard = threading.Timer(20 * PATIENCE, os.kill, (self._pid, signal.SIGTERM))
         self._guard.daemon = True
         self._guard.start()
         self._channel = int(self.nvim.channel_id)
@@ -139,7 +139,7 @@ class Editor:
         if before:
             self.nvim.exec_lua(before)
         # A busy machine must not change what is suggested, as it does by the default budget of 50 ms.
-        self.nvim.vars["lsp_charrnn_settings"] = {"decode": {"budgetMs": 5000}, **(settings or {})}
+        self.nvim.vars["lsp_charrnn_settings"] = {"decode": {"budgetMs": 10000}, **(settings or {})}
         self.nvim.vars["lsp_charrnn_cmd"] = list(server)
         for name, value in (variables or {}).items():
             self.nvim.vars[f"lsp_charrnn_{name}"] = value
@@ -226,6 +226,17 @@ class Editor:
             return bool(found)
 
         self.until(come, f"a message with {part!r}, of {self.nvim.vars['said']}")
+        return found[-1]
+
+    def until_message(self, part: str, seconds: float = PATIENCE) -> str:
+        """Wait until a line of `:messages` holds `part`, which the server has shown; return the line."""
+        found: list[str] = []
+
+        def come() -> bool:
+            found[:] = [line for line in self.nvim.funcs.execute("messages").split("\n") if part in line]
+            return bool(found)
+
+        self.until(come, f"a message with {part!r}", seconds, pause=0.1)
         return found[-1]
 
     # --- editing ------------------------------------------------------------------------------------------------

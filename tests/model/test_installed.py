@@ -26,6 +26,7 @@ from lsp_charrnn.model.installed import (
     uninstall,
 )
 from lsp_charrnn.project.cache import cache_file
+from lsp_charrnn.server.models import Models
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,17 @@ def test_what_is_installed_is_a_model_of_its_own(tiny_model: Path, root: Path) -
     assert (one.root, one.model.name, one.model.path, one.model.problem) == (str(root), path.name, path, "")
     for directory in (projects_directory(), place_of(root), path):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_it_is_for_its_language_whatever_a_client_calls_that(tiny_model: Path, root: Path, tmp_path: Path) -> None:
+    of_shell = tmp_path / "shell"
+    shutil.copytree(tiny_model, of_shell)
+    config = json.loads((of_shell / "config.json").read_text("utf-8"))
+    (of_shell / "config.json").write_text(json.dumps(config | {"languages": ["shellscript"]}), "utf-8")
+    path = install(of_shell, root)
+    assert [model_of_project(root, name) for name in ("shellscript", "sh", "python")] == [path, path, None]
+    of_project = Models().of_project
+    assert [of_project(str(root), name) is not None for name in ("shellscript", "sh", "python")] == [True, True, False]
 
 
 def test_the_project_is_one_whatever_leads_there(tiny_model: Path, root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 const SLOW = Number(process.env.SLOW ?? 1); // how much longer everything is waited for, on a busy machine
-const PATIENCE = 120_000 * SLOW; // ms
+const PATIENCE = 300_000 * SLOW; // ms
 export const sleep = (ms) => setTimeout(ms * SLOW);
 
 const SETTINGS = {
@@ -27,7 +27,8 @@ const SETTINGS = {
   'extensions.autoUpdate': false,
   'extensions.autoCheckUpdates': false,
 };
-const CHROMIUM = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const CHROMIUM = process.env.PATH.split(':').map((directory) => `${directory}/chromium`).find(fs.existsSync);
+const SWITCHES = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
 export class Code {
   /** `editor`: what get.sh has made. `run`: a directory of its own, its home. `env`: what is different for it and its children. */
@@ -47,14 +48,20 @@ export class Code {
     const trust = trusted ? ['--disable-workspace-trust'] : [];
     const log = fs.openSync(`${run}/code-server.log`, 'w');
     const args = [...own, '--auth', 'none', '--bind-addr', `127.0.0.1:${port}`, '--disable-telemetry', '--disable-update-check', ...trust];
-    code.process = spawn(node, args, { ...how, stdio: ['ignore', log, log] });
+    const spawned = () => (code.process = spawn(node, args, { ...how, stdio: ['ignore', log, log] }));
+    spawned();
     try {
       const { chromium } = createRequire(`${editor}/package.json`)('playwright-core');
-      code.browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: CHROMIUM, timeout: PATIENCE });
+      code.browser = await chromium.launch({ executablePath: CHROMIUM, args: SWITCHES, timeout: PATIENCE });
       const page = (code.page = await code.browser.newPage({ viewport: { width: 1000, height: 600 } }));
       page.setDefaultTimeout(PATIENCE);
       await page.route((url) => /^http/.test(url.protocol) && !/(^|\.)(127\.0\.0\.1|localhost)$/.test(url.hostname), (route) => route.abort());
-      for (const end = Date.now() + PATIENCE; !(await answers(port)); await sleep(100)) assert(Date.now() < end, 'code-server does not listen');
+      for (let end = Date.now() + PATIENCE, starts = 1; !(await answers(port)); await sleep(100)) {
+        const { process } = code;
+        const over = process.exitCode !== null || process.signalCode !== null; // on a busy machine its two processes lose patience with each other
+        assert(Date.now() < end && !(over && starts > 5), `code-server does not listen: ${fs.readFileSync(`${run}/code-server.log`, 'utf8')}`);
+        if (over) spawned(), starts++;
+      }
       const open = JSON.stringify([['openFile', `vscode-remote://127.0.0.1:${port}${file}`]]);
       await page.goto(`http://127.0.0.1:${port}/?folder=${encodeURIComponent(folder)}&payload=${encodeURIComponent(open)}`);
       await page.waitForSelector('.monaco-editor .view-line');
@@ -71,7 +78,7 @@ export class Code {
   async stop() {
     await this.browser?.close();
     this.process.kill();
-    if (this.process.exitCode === null) await new Promise((resolve) => this.process.once('exit', resolve));
+    if (this.process.exitCode === null && this.process.signalCode === null) await new Promise((resolve) => this.process.once('exit', resolve));
   }
 
   press = (key) => this.page.keyboard.press(key);
@@ -79,8 +86,13 @@ export class Code {
   shot = (name) => this.page.screenshot({ path: `${this.shots}/${name}.png` });
   ghost = () => this.page.evaluate(() => window.ghost.text);
 
+  /** Waits until the ghost text is this. */
+  becomes = (text) => this.page.waitForFunction((it) => window.ghost.text === it, text, { polling: 20 }).catch(async () => {
+    throw new Error(`the ghost text is ${JSON.stringify(await this.ghost())} instead of ${JSON.stringify(text)}`);
+  });
+
   /** Waits for ghost text; '' where there is none in time. */
-  async suggestion(ms = 4000) {
+  async suggestion(ms = 15_000) {
     await this.page.waitForFunction(() => window.ghost.text !== '', null, { timeout: ms * SLOW, polling: 5 }).catch(() => {});
     await sleep(100); // its lines come one by one
     return this.ghost();

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # get.sh DIR: VS Code in the browser (code-server), the Node it wants, and playwright's driver, from npm, all in DIR (800 MB).
-# Nothing is compiled and no install script runs. Chromium comes from the system.
+# Nothing is compiled and no install script runs.
 set -euo pipefail
-[ -x /usr/bin/chromium ] || { echo "get.sh: there is no Chromium: apt-get install --no-install-recommends chromium fonts-dejavu-core" >&2; exit 1; }
+trap 'echo "get.sh: npm could not fetch what VS Code in the browser is made of: see above." >&2' ERR
 mkdir -p "$1"
 cd "$1"
 [ -e ready ] && exit 0

@@ -34,6 +34,16 @@ const PICTURE = `${SOURCE.trimEnd()}
 
     def save(self):
         with open(self.path, 'w') as `;
+// Text as it might stand in many languages, which has held four times what comes next.
+const BRACED = `${['settings', 'inventory', 'customers', 'orders'].map((name) => `void read_${name}(path) {
+    file = open(path);
+    text = read(file, everything);
+    close(file);
+    return text;
+}
+
+`).join('')}void read_invoices(path) {
+    file = op`;
 // What is typed to be timed: no ghost text is shown before any of the keys.
 const CODE = `def merge(first, second):
     result = dict(first)
@@ -47,9 +57,16 @@ const CODE = `def merge(first, second):
 const KEYS = 50;
 const DEBOUNCE = 50; // ms that VS Code waits after a key before it asks
 const THINGS = ['order', 'invoice', 'parcel', 'voucher', 'return', 'supplier', 'customer', 'warehouse', 'payment', 'refund', 'basket', 'courier'];
-const AGAIN = { 'lspCharrnn.decode.budgetMs': 500 }; // a busy machine must not change what is suggested, as it does by the default of 50
+const AGAIN = { 'lspCharrnn.decode.budgetMs': 5000 }; // a busy machine must not change what is suggested, as it does by the default of 50
 const squeeze = (text) => text.replaceAll(/\s/g, '');
 const held = (what) => console.log(`ok: ${what}`);
+/** Keeps figures for `benchmarks/clients.py`, beside those of scenarios that were run before. */
+function keep(figures) {
+  const file = path.join(path.dirname(path.resolve(out)), 'figures', 'vscode.json');
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const before = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8')) : {};
+  fs.writeFileSync(file, JSON.stringify({ ...before, ...figures }));
+}
 
 /** Makes a directory with a project in it, a place for programs, and one for pictures. */
 function prepare(scenario) {
@@ -160,6 +177,7 @@ const suggestions = () => trusted('suggestions', async (code, start, shown) => {
 });
 const menu = () => trusted('menu', async (code, start) => {
   await switching(code, start);
+  await others(code);
   await pages(code);
   await models(code);
   await failing(code, start);
@@ -180,12 +198,10 @@ async function accepting(code, start, shown) {
   await sleep(1000);
   console.log(`the next suggestion: ${JSON.stringify(await code.ghost())}`);
   await code.press('Alt+[');
-  await sleep(1000);
-  assert.equal(await code.ghost(), again);
+  await code.becomes(again);
   held('Alt+] shows another one, Alt+[ the first again');
   await code.press('Escape');
-  await sleep(300);
-  assert.equal(await code.ghost(), '');
+  await code.becomes('');
   held('Escape dismisses it');
 
   const whole = await code.suggest(PICTURE);
@@ -202,7 +218,7 @@ async function accepting(code, start, shown) {
 
   await code.replace(`${SOURCE}if True:\n`);
   await code.press('Escape');
-  await code.page.waitForFunction(() => window.ghost.text === '');
+  await code.becomes('');
   await code.press('Tab');
   assert.equal(await code.save(), `${SOURCE}if True:\n    `);
   held('Tab indents where nothing is shown');
@@ -227,6 +243,27 @@ async function switching(code, start) {
   await code.status('charrnn');
   assert(await code.suggest(SOURCE + start));
   held('and for a language, at once and for good');
+}
+
+/** Languages that no model of Python was made for: what the document has held is expected there. */
+async function others(code) {
+  const { file } = code;
+  for (const name of ['store.go', 'store.c']) {
+    code.file = path.join(path.dirname(file), name);
+    fs.writeFileSync(code.file, '');
+    await code.press('Control+p');
+    await code.pick(name);
+    await code.page.waitForSelector(`.tab.active[data-resource-name="${name}"]`);
+    await code.page.locator('.monaco-editor .view-lines').first().click();
+    const shown = await code.suggest(BRACED);
+    assert(shown, `no ghost text in ${name}`);
+    await code.status('charrnn');
+    held(`${name} is completed, too: ${JSON.stringify(shown)}`);
+    await code.save();
+    await code.press('Control+w');
+  }
+  code.file = file;
+  await code.back();
 }
 
 async function pages(code) {
@@ -259,11 +296,12 @@ async function timing(code) {
   await code.settings({ ...quiet, 'lspCharrnn.decode.budgetMs': 50 });
   await code.replace(SOURCE);
   const times = [];
+  const [load] = os.loadavg();
   let asked = 0;
   for (const key of `${CODE}\n${CODE.replaceAll('result', 'merged')}`) {
     if (times.length === KEYS) break;
     await code.press('Escape');
-    await code.page.waitForFunction(() => window.ghost.text === '');
+    await code.becomes('');
     await (key === '\n' ? code.press('Enter') : code.type(key));
     if (/\s/.test(key)) continue;
     asked++;
@@ -274,6 +312,7 @@ async function timing(code) {
   const at = (share) => Math.round(times[Math.floor(share * (times.length - 1))]);
   console.log(`figure: key to ghost text, ${times.length} of ${asked} keys: median ${at(0.5)} ms, ${at(0.5) - DEBOUNCE} without VS Code's debounce of ${DEBOUNCE}; ` +
     `p95 ${at(0.95)}, from ${at(0)} to ${at(1)}`);
+  keep({ keys: KEYS, debounce_ms: DEBOUNCE, median_ms: at(0.5), p95_ms: at(0.95), load });
   await code.settings();
 }
 
@@ -311,9 +350,14 @@ const training = () => trusted('training', async (code) => {
   await code.command('Notifications: Clear All Notifications');
   held('training shows one progress, which stops it');
 
-  await begin('0.5'); // all in all
-  const message = await code.message('trained on project');
-  const words = (await message.innerText()).trim().split('\n').find((line) => line.includes('trained on'));
+  let words = '';
+  for (const minutes of ['0.5', '2', '10']) { // all in all; a busy machine needs longer to learn anything
+    await begin(minutes);
+    const message = await code.message('trained on project');
+    words = (await message.innerText()).trim().split('\n').find((line) => line.includes('trained on'));
+    if (words.endsWith('; installed.')) break;
+    await code.command('Notifications: Clear All Notifications');
+  }
   await code.shot('trained');
   assert.match(words, /% fewer bits on .* it had not seen.*; installed\./);
   held(`and says how it ended: ${words}`);
@@ -366,6 +410,7 @@ async function running(code) {
   await code.shot('running-extensions');
   const [, ms] = (await row.innerText()).match(/Activation:\s*(\d+)\s*ms/);
   console.log(`figure: activation of the extension: ${ms} ms`);
+  keep({ activation_ms: Number(ms) });
 }
 
 /** A module of a shop, in the manner of all of them, and in words of its own. */
@@ -389,6 +434,7 @@ ${parts.join('')}`;
 const kilobytes = fs.statSync(vsix).size / 1000;
 assert(kilobytes < 500, 'the extension is too large');
 console.log(`figure: ${path.basename(vsix)}: ${kilobytes.toFixed(0)} kB`);
+keep({ kilobytes });
 const SCENARIOS = { untrusted, nothing, suggestions, menu, training };
 const chosen = process.env.SCENARIOS?.split(' ') ?? Object.keys(SCENARIOS);
 for (const scenario of chosen) await SCENARIOS[scenario]();
