@@ -59,8 +59,8 @@ class ClientText:
             if change.get("range") is None:
                 self._lines = _lines_of(new)
             else:
-                ends = (self._place(change["range"][end]) for end in ("start", "end"))
-                self._replace(*sorted(ends), new)
+                start, end = sorted(self._place(change["range"][name]) for name in ("start", "end"))
+                self._replace(start, end, new)
 
     def _replace(self, start: tuple[int, int], end: tuple[int, int], new: str) -> None:
         (first, before), (last, behind) = start, end

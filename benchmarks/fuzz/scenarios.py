@@ -313,8 +313,9 @@ def headers(trial: Trial, count: int, port: int, server: Process) -> None:
 def headers_stdio(trial: Trial, count: int) -> None:
     """The same over stdio, where the server must end, with exit code 1."""
     draw = Malformed(trial.randomly, VICTIMS)
-    for _ in range(count):
+    for number in range(count):
         bad = draw.framing()
+        trial.told(f"headers over stdio: {number + 1} of {count}")
         with trial.stdio() as connection:
             connection.initialize()
             connection.send(bad.data)
@@ -405,12 +406,9 @@ def large(trial: Trial, megabytes: int, rounds: int, connection: Connection, pid
     one = Editing(uri, ClientText("", connection.encoding), 0)
     kinds: list[tuple[str, Callable[[], bytes]]] = [
         ("an unknown request", lambda: _raw("foo", b'"' + b"x" * size + b'"', "large-1")),
-        ("an unknown notification of objects", lambda: _raw("foo", b"[" + b"{}," * (size // 3) + b"{}]")),
-        ("an unknown request of objects", lambda: _raw("foo", b'[{"a":' * (size // 16) + b"1" + b"}]" * (size // 16))),
-        (
-            "a response of objects",
-            lambda: framed(b'{"jsonrpc":"2.0","id":"x","result":[' + b"{}," * (size // 3) + b"1]}"),
-        ),
+        ("an unknown notification of objects", lambda: _raw("foo", _objects(size))),
+        ("an unknown request of nested objects", lambda: _raw("foo", _nested(size), "large-3")),
+        ("a response of objects", lambda: _response(_objects(size))),
         ("brackets", lambda: framed(b"[" * size)),
         ("a method's name", lambda: _raw("m" * size, b"{}", "large-2")),
         ("malformed changes", lambda: _malformed_changes(uri, size)),
@@ -605,6 +603,14 @@ def _status(uri: str) -> tuple[str, Json]:
 def _raw(method: str, params: bytes, number: str | None = None) -> bytes:
     call = {"jsonrpc": "2.0", "method": method} | ({} if number is None else {"id": number})
     return framed(json.dumps(call).encode()[:-1] + b',"params":' + params + b"}")
+
+
+def _objects(size: int) -> bytes:
+    return b'{"a":[' + b"{}," * (size // 3) + b"1]}"
+
+
+def _nested(size: int) -> bytes:
+    return b'{"a":' * (size // 6) + b"1" + b"}" * (size // 6)
 
 
 def _response(result: bytes) -> bytes:
