@@ -39,7 +39,7 @@ STRINGS: Final = (
     ),
 )
 NUMBERS: Final = (0, 1, 2, -0.0, 0.5, 1e308, -1e308, 1e-320, *HUGE, *NEGATIVE, 10**400)
-VALUES: Final = (None, True, False, [], {}, [[]], [None], {"": None}, {"a": {}}, [1, "a", None])
+VALUES: Final[tuple[Any, ...]] = (None, True, False, [], {}, [[]], [None], {"": None}, {"a": {}}, [1, "a", None])
 METHODS: Final = (
     *("foo", "", "$/", "$/unknown", "textDocument/", "textDocument/hover", "textDocument/formatting", "rpc.discover"),
     *("workspace/applyEdit", "window/showMessage", "client/registerCapability", "completionItem/resolve", "a" * 3000),

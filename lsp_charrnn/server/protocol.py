@@ -81,7 +81,7 @@ class Protocol(LanguageServerProtocol):
     def _receive(self, body: bytes) -> None:
         try:
             data = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, MemoryError):
             self._refuse(None, JsonRpcParseError("a message is not JSON in UTF-8."))
             return
         request = data.get("id") if isinstance(data, dict) else None
@@ -119,7 +119,8 @@ class Protocol(LanguageServerProtocol):
             if request is not None:
                 self._refuse(request, error)
                 return
-            logger.warning("a malformed message was left out: %s", error.message[:_LONGEST])
+            logger.warning("a malformed %s was left out", method)
+            logger.debug("%s", error.message)
             if uri is not None and method in _TELLING_TEXT:
                 self._server.lose_track(uri)
             return
@@ -138,7 +139,7 @@ class Protocol(LanguageServerProtocol):
             message = self.structure_message(data)
         except JsonRpcException as error:
             waiting = self._request_futures.pop(request, None)
-            if waiting is not None:
+            if waiting is not None and not waiting.done():
                 waiting.set_exception(error)
             return
         finally:

@@ -241,6 +241,8 @@ def read_in_thread(
             logger.info("the input cannot be read any more: %s", error)
         except RuntimeError:
             return  # the loop is closed: the server is ending
+        except Exception as error:  # a server that reads no more must not stay
+            logger.error("reading the input failed: %s", type(error).__name__)
         try:
             loop.call_soon_threadsafe(ended)
         except RuntimeError:
