@@ -238,7 +238,7 @@ class Protocol(LanguageServerProtocol):
         self._server.finish(0 if self._shutdown else 1)
 
     @lsp_method(types.WINDOW_WORK_DONE_PROGRESS_CANCEL)
-    def lsp_work_done_progress_cancel(self, params: types.WorkDoneProgressCancelParams) -> None:  # type: ignore[override]
+    def lsp_work_done_progress_cancel(self, params: types.WorkDoneProgressCancelParams) -> None:
         """Cancel what a progress shows; a token that is none shows nothing."""
         shown = self.progress.tokens.get(params.token) if _is_id(params.token) else None
         if shown is not None:
