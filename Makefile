@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
+.PHONY: help try test install lint bench speed fuzz fuzz-guided vsix corpus corpus-code heldout heldout-code model model-code linux clean \
 	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages evolution
 
 help:  ## show this list
@@ -55,6 +55,18 @@ speed: $(VENV)/.dev-installed heldout  ## measure steps, files of any size, proj
 	$(BIN)/python -m benchmarks.edit_anywhere --json build/speed/edit_anywhere.json
 	$(BIN)/python -m benchmarks.memory_growth --json build/speed/memory_growth.json
 	$(BIN)/python -m benchmarks.record build/speed
+
+fuzz: $(VENV)/.dev-installed  ## malformed messages and random edits at the real server (10,000 and a million; SEED=0)
+	$(BIN)/python -m benchmarks.fuzz --seed $(SEED)
+
+SEED ?= 0
+SECONDS ?= 300
+# A virtual environment of its own: atheris has no wheels for every machine and Python that the tests run on.
+fuzz-guided:  ## coverage-guided fuzzing of positions, edits and framing, by atheris (SECONDS=300 each)
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	for target in positions edits framing; do \
+		$(VENV)-fuzz/bin/python -m benchmarks.fuzz.guided $$target --seconds $(SECONDS) || exit 1; done
 
 heldout: install  ## fetch the projects that quality is measured on
 	@test -e heldout/.lsp-charrnn-corpus.json || $(BIN)/lsp-charrnn corpus fetch corpora/heldout-python.toml --out heldout

@@ -15,7 +15,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from lsp_charrnn.errors import ModelError, SettingError, UserError
 from lsp_charrnn.model.installed import pointer_of
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.project.secrets import is_secret
-from lsp_charrnn.server import commands, fallback, inline, seeing
+from lsp_charrnn.server import checking, commands, fallback, inline, seeing
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
 from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
@@ -44,6 +44,7 @@ from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_b
 from lsp_charrnn.server.scope import Scope
 from lsp_charrnn.server.settings import SECTION, read_settings
 from lsp_charrnn.server.statistics import Statistics
+from lsp_charrnn.server.structure import converter
 from lsp_charrnn.server.training import Training, Trainings
 from lsp_charrnn.server.transport import (
     DescriptorWriter,
@@ -65,7 +66,9 @@ logger = logging.getLogger(__name__)
 NAME: Final = "lsp-charrnn"
 ANSWERED: Final = 0.003  # seconds after an answer, when it has gone out, until what may be asked next is prepared
 QUIET: Final = 0.4  # seconds without a key, after which the text around the cursor is read
+FLUSHED: Final = 5.0  # seconds that a client has to read what is left for it, when its connection is closed
 LOOKED_AGAIN: Final = 5.0  # seconds until it is looked again whether a project has another model
+_MOST_TOLD: Final = 1_000  # sentences that are remembered, not to be told twice
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 Result = TypeVar("Result")
@@ -102,7 +105,7 @@ class Server(LanguageServer):
         projects: Projects | None = None,
         trainings: Trainings | None = None,
     ) -> None:
-        super().__init__(NAME, __version__, protocol_cls=Protocol)
+        super().__init__(NAME, __version__, protocol_cls=Protocol, converter_factory=converter)
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # gets the exit code
         self.documents = Documents()
         self.settings = defaults if defaults is not None else Settings()
@@ -124,6 +127,7 @@ class Server(LanguageServer):
         self._problems: list[str] = []
         self._languages_off: set[str] = set()
         self._live: set[str] = set()  # URIs of the documents that the session knows
+        self._lost: set[str] = set()  # and of those whose text is not known any more
         self._diagnosed: set[str] = set()  # and of those that the client shows diagnostics for
         self._timers: dict[
             str, asyncio.TimerHandle
@@ -163,6 +167,7 @@ class Server(LanguageServer):
         feature(types.WORKSPACE_DID_DELETE_FILES, Server._files_changed, everything)
         feature(types.WORKSPACE_DID_RENAME_FILES, Server._files_renamed, everything)
         feature(seeing.INSIDE, seeing.inside)
+        feature(checking.DIGEST, checking.digest)
         for name, run in (
             (commands.ACCEPTED, commands.accepted),
             (commands.TOGGLE, commands.toggle),
@@ -231,6 +236,14 @@ class Server(LanguageServer):
         if self._pulls:
             await self._pull_settings()
 
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Log what pygls came across; by default it would show it to the user, with whatever text is in it."""
+        cause = sys.exc_info()[1] or error  # pygls makes another exception of it, and reports that
+        if isinstance(cause, JsonRpcException):  # answered, and logged where it is a bug
+            logger.info("%s: %s", type(cause).__name__, cause.message)
+        else:
+            log_bug("a message", cause)
+
     def finish(self, code: int) -> None:
         """End this client's session; `code` is the process's exit code, where the process is the client's alone."""
         if not self.finished.done():
@@ -258,6 +271,7 @@ class Server(LanguageServer):
     def did_open(self, params: types.DidOpenTextDocumentParams) -> None:
         """Keep the text, and begin to load the model and to read."""
         item = params.text_document
+        self._lost.discard(item.uri)
         roots = self._roots(item.uri)
         secret = is_secret(uri_path(item.uri))
         self._leave(item.uri)
@@ -282,8 +296,14 @@ class Server(LanguageServer):
 
     def did_change(self, params: types.DidChangeTextDocumentParams) -> None:
         """Change the text; whatever was being computed for the text before is given up. Raises if it isn't open."""
-        uri = params.text_document.uri
-        document, edits = self.documents.change(uri, params.text_document.version, params.content_changes)
+        uri, changes = params.text_document.uri, params.content_changes
+        if uri in self._lost:
+            changes = _from_whole(changes)
+            if not changes:
+                return
+            self._lost.discard(uri)
+            self._follow(self.documents.get(uri))
+        document, edits = self.documents.change(uri, params.text_document.version, changes)
         self._worker.cancel((self, "complete", uri))
         if uri in self._live:
             self._session.edit(uri, document.text, edits)
@@ -293,8 +313,20 @@ class Server(LanguageServer):
         """Forget the text and everything that was computed from it."""
         uri = params.text_document.uri
         self._leave(uri)
+        self._lost.discard(uri)
         if self.documents.close(uri) is None:
             logger.warning("didClose: %s is not open", uri)
+
+    def lose_track(self, uri: str) -> None:
+        """A change of a document could not be made: its text is not known until all of it comes again."""
+        if self.documents.find(uri) is not None and uri not in self._lost:
+            self._lost.add(uri)
+            self._leave(uri)
+            self.tell(f"a malformed change was sent for {uri}: open it again to have suggestions there.")
+
+    def knows(self, uri: str) -> bool:
+        """Say whether a document is open, and its text the client's."""
+        return self.documents.find(uri) is not None and uri not in self._lost
 
     async def _saved(self, params: types.DidSaveTextDocumentParams) -> None:
         self.look_for_models()
@@ -326,6 +358,8 @@ class Server(LanguageServer):
         """Return why a document is not completed, or None if it is."""
         if document.secret:
             return "files of this name hold keys or passwords: they are never read"
+        if document.uri in self._lost:
+            return "a malformed change was sent for it: its text is not known until it is opened again"
         if not self.enabled:
             return f"switched off by {commands.TOGGLE}"
         if document.language in self._languages_off:
@@ -643,8 +677,11 @@ class Server(LanguageServer):
     def tell(self, sentence: str, kind: types.MessageType = types.MessageType.Warning) -> None:
         """Show the user a message, once."""
         if not self._ready:
-            self._untold.append((sentence, kind))
+            if len(self._untold) < _MOST_TOLD:
+                self._untold.append((sentence, kind))
         elif sentence not in self._told:
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
             self._told.add(sentence)
             logger.warning("%s", sentence)
             self.say(sentence, kind)
@@ -656,6 +693,16 @@ class Server(LanguageServer):
     def for_client(self, text: str) -> str:
         """Return a suggestion's text with the line ends that this client inserts rightly."""
         return re.sub(r"\r\n?", "\n", text) if self.is_neovim else text
+
+
+def _from_whole(
+    changes: Sequence[types.TextDocumentContentChangeEvent],
+) -> Sequence[types.TextDocumentContentChangeEvent]:
+    """Return the changes from the last that holds all of the text on; none if none does."""
+    for index in reversed(range(len(changes))):
+        if isinstance(changes[index], types.TextDocumentContentChangeWholeDocument):
+            return changes[index:]
+    return ()
 
 
 # --- serving ------------------------------------------------------------------------------------------------
@@ -764,10 +811,12 @@ def _run(
 
 async def _serve_stdio(new_server: NewServer, source: int, sink: int) -> int:
     server = new_server()
-    server.protocol.set_writer(DescriptorWriter(sink))
+    writer = DescriptorWriter(sink, lost=server.disconnected)
+    server.protocol.set_writer(writer)
     read_in_thread(source, asyncio.get_running_loop(), server.protocol.receive_all, server.disconnected)
     code = await server.finished
     server.close()
+    writer.drain(FLUSHED)
     return code
 
 
@@ -777,8 +826,9 @@ async def _serve_tcp(new_server: NewServer, host: str, port: int) -> int:
         server.protocol.set_writer(SocketWriter(writer))
         await _until_done(server, read_stream(reader, server.protocol.receive_all))
         writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        with suppress(OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), FLUSHED)
+        writer.transport.abort()  # a client that does not read would keep it for ever
 
     try:
         listening = await asyncio.start_server(connected, host, port)

@@ -139,7 +139,19 @@ def relative_path(uri: str, roots: Iterable[str]) -> str:
 
 def uri_path(uri: str) -> str:
     """Return the path in a URI, decoded, with forward slashes."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # "file://[": no URI, but a document may be called so
+        return unquote(uri).replace("\\", "/")
     # Without a scheme (an editor that sends a plain path) or with one letter as scheme (C:\) it is all path.
     whole = uri if len(parts.scheme) < 2 else f"/{parts.netloc}{parts.path}" if parts.netloc else parts.path
     return unquote(whole).replace("\\", "/")
+
+
+def is_uri(text: str) -> bool:
+    """Say whether a text can be read as a URI at all."""
+    try:
+        urlsplit(text)
+    except ValueError:
+        return False
+    return True

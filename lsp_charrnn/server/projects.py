@@ -356,7 +356,7 @@ def located(uri: str, roots: Iterable[str]) -> tuple[str, str] | None:
         return None
     innermost = max(inside, key=lambda one: len(uri_path(one)))
     found = file_of(innermost)
-    if not found or not Path(found).is_dir():
+    if not found or not os.path.isdir(found):  # noqa: PTH112 (`Path` raises for a name that is too long)
         return None
     file, root = file_of(uri), str(Path(found))  # some clients end it with a slash
     if file is not None:

@@ -26,6 +26,7 @@ from lsp_charrnn.errors import UserError
 from lsp_charrnn.model import reference
 from lsp_charrnn.model.reference import GATES, SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.server.structure import position
 from lsp_charrnn.server.worker import Priority
 
 if TYPE_CHECKING:
@@ -99,16 +100,14 @@ async def inside(server: Server, params: Any) -> dict[str, Any] | None:
 def _arguments(params: Any) -> tuple[str, types.Range, dict[str, Any]]:
     """Return URI, range and what else was asked for. Raises `InsideError`."""
     try:
-        places = [
-            types.Position(int(place.line), int(place.character)) for place in (params.range.start, params.range.end)
-        ]
+        places = [position(params["range"][end]) for end in ("start", "end")]
         wanted = {
-            "layer": int(getattr(params, "layer", 0)),
-            "neuron": int(getattr(params, "neuron", 0)),
-            "signal": str(getattr(params, "signal", "h")),
+            "layer": int(params.get("layer", 0)),
+            "neuron": int(params.get("neuron", 0)),
+            "signal": str(params.get("signal", "h")),
         }
-        return str(params.textDocument.uri), types.Range(*places), wanted
-    except (AttributeError, TypeError, ValueError) as error:
+        return str(params["textDocument"]["uri"]), types.Range(*places), wanted
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InsideError(
             f'{INSIDE} takes "textDocument", "range", and perhaps "layer", "neuron" and "signal".'
         ) from error

@@ -146,7 +146,7 @@ async def test_closing_frees_the_document() -> None:
         },
         {
             "textDocument": {"uri": URI},
-            "position": {"line": -1, "character": 0},
+            "position": {"line": None, "character": 0},
             "context": {"triggerKind": 1},
         },
         {
