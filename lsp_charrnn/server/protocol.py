@@ -31,7 +31,7 @@ from pygls.exceptions import (
 )
 from pygls.protocol import LanguageServerProtocol, lsp_method
 
-from lsp_charrnn.errors import UserError
+from lsp_charrnn.errors import NO_MEMORY, UserError
 
 if TYPE_CHECKING:
     from lsp_charrnn.server.app import Server
@@ -60,6 +60,9 @@ class Protocol(LanguageServerProtocol):
         for body in bodies:
             try:
                 self._receive(body)
+            except MemoryError:
+                self._server.out_of_memory()
+                return
             except Exception as error:
                 log_bug("a message", error)
 
@@ -193,6 +196,8 @@ class Protocol(LanguageServerProtocol):
             handle(params)
         except UserError as error:
             logger.warning("%s: %s", what, error)
+        except MemoryError:
+            self._server.out_of_memory()
         except Exception as error:
             log_bug(what, error)
 
@@ -207,6 +212,8 @@ def answering(what: str, handle: Callable[..., Awaitable[Any]]) -> Callable[...,
             raise
         except UserError as error:
             raise JsonRpcInvalidParams(str(error)) from None
+        except MemoryError:
+            raise JsonRpcInternalError(f"{what}: {NO_MEMORY}") from None
         except Exception as error:
             log_bug(what, error)
             raise JsonRpcInternalError(f"{what} failed: this is a bug of the server, its log says where.") from None

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from lsp_charrnn.errors import UserError
+from lsp_charrnn.errors import NO_MEMORY, UserError
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -127,6 +127,8 @@ def read_in_thread(
             logger.error("%s", error)
         except OSError as error:
             logger.info("the input cannot be read any more: %s", error)
+        except MemoryError:
+            logger.error("%s", NO_MEMORY)
         except RuntimeError:
             return  # the loop is closed: the server is ending
         try:
