@@ -103,6 +103,10 @@ class Editor(ServerSuggester):
         """Send a change, and ask for nothing."""
         self._client.text_document_did_change(change)
 
+    def saved(self, buffer: Buffer) -> None:
+        """Say that a document has been saved."""
+        self._client.text_document_did_save(lsp.DidSaveTextDocumentParams(lsp.TextDocumentIdentifier(buffer.uri)))
+
     def close_text(self, buffer: Buffer) -> None:
         """Close a document."""
         self._client.text_document_did_close(lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(buffer.uri)))

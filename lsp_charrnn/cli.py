@@ -6,11 +6,13 @@ becomes one sentence on stderr and exit code 2; anything else is a bug and keeps
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import sys
 from contextlib import nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 
 from lsp_charrnn import __version__
 from lsp_charrnn.config import DEFAULT_MINUTES, LAB_STEPS, OPTIMISERS, TrainOptions
-from lsp_charrnn.errors import CorpusError, ModelError, SettingError, TextError, UserError
+from lsp_charrnn.errors import NO_MEMORY, CorpusError, ModelError, SettingError, TextError, UserError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+# What the system's refusal of memory is called where it isn't a `MemoryError`: for a thread, and for a library.
+LIMITED = ("can't start new thread", "failed to map segment", "Cannot allocate memory")
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}  # a disk that takes no more
 
 app = typer.Typer(
     name="lsp-charrnn",
@@ -82,15 +87,38 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def main() -> NoReturn:
     """Run the command line, and turn a `UserError` into one sentence and exit code 2."""
+    # A path may be no text, and a terminal may know few characters: neither is a reason to end with a traceback.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         err.print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(BAD_INPUT)
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in LIMITED):
+            raise
+        err.print(f"[bold red]error:[/] {NO_MEMORY}")
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_output()
+        where = error.filename or "what is printed"
+        err.print(f"[bold red]error:[/] cannot write {_escaped(str(where))} ({error.strerror}): free some space there.")
+        sys.exit(BAD_INPUT)
     sys.exit(0)
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere, or Python would try once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _missing(error: ModuleNotFoundError) -> SettingError:

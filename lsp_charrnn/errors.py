@@ -4,6 +4,13 @@ One place (`cli.main` for commands, `server.app` for LSP) turns them into exit c
 Anything that is not a `UserError` is a bug.
 """
 
+from typing import Final
+
+NO_MEMORY: Final = (
+    "the system gives this process too little memory, or too few threads: raise its limits (ulimit -v and -u, or the "
+    "container's), or end what else is running."
+)
+
 
 class UserError(Exception):
     """Something the user gave or has is wrong; the message names it and the fix."""

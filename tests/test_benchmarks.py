@@ -24,6 +24,7 @@ SMALL = {
     "project": ["--megabytes", "0.004", "--files", "1", "--keys", "3", "--rounds", "1"],
     "edit_anywhere": ["--size", "3000", "--runs", "1", "--pause", "0"],
     "memory_growth": ["--keys", "40", "--documents", "2"],
+    "soak": ["--keys", "120", "--documents", "3", "--share", "0.5"],
 }
 
 
@@ -50,7 +51,7 @@ def run(command: list[str], *options: object, cwd: Path = ROOT) -> subprocess.Co
 
 @pytest.mark.parametrize("name", SMALL)
 def test_it_measures(name: str, heldout: Path, tiny_model: Path, tmp_path: Path) -> None:
-    picture = ["--picture", tmp_path / "new" / "latency.png"] if name == "typing" else []
+    picture = ["--picture", tmp_path / "new" / "latency.png"] if name in ("typing", "soak") else []
     json_path = tmp_path / "new" / "figures.json"
     # In either of the ways to start one, and where `typing` is not the library's for whoever looks here first.
     command, cwd = (["-m", f"benchmarks.{name}"], ROOT) if picture else ([f"{name}.py"], ROOT / "benchmarks")
@@ -75,6 +76,12 @@ def test_it_measures(name: str, heldout: Path, tiny_model: Path, tmp_path: Path)
         assert len(measured["keys"]) == 3
         counts = [measured["meanwhile"][name]["count"] for name in ("during", "known", "without")]
         assert counts == counts[:1] * 3
+    if name == "soak":
+        measured = data["measurements"]
+        assert measured["keys"] >= 120
+        assert measured["errors"] == []
+        assert [sample["open"] for sample in measured["samples"]].count(0) == 2
+        assert sum(part["count"] for part in measured["latency"]) > 30
     if name == "memory_growth":
         assert data["measurements"]["replay"]["keys"] >= 40
         assert data["figures"][-1]["reached"] == "0"  # errors

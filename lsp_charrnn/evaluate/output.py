@@ -24,7 +24,10 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(data)
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut might leave an empty file under the name
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -131,7 +131,7 @@ def install(model_dir: str | os.PathLike[str], root: str | os.PathLike[str]) -> 
     if failed:
         raise ModelError(failed[0])
     place = make_place(root)
-    version = f"{time.time_ns()}-{secrets.token_hex(4)}"
+    version = f"{_number(place):019d}-{secrets.token_hex(4)}"
     partial = place / f".{version}.partial"
     facts = {"format": FORMAT, "root": os.path.realpath(root), "version": version}
     try:
@@ -214,6 +214,15 @@ def _pointed(place: Path, pointer: bytes) -> tuple[str, Path]:
             f"{place}."
         ) from error
     return root, place / version
+
+
+def _number(place: Path) -> int:
+    """Return the time in nanoseconds; or if the clock has been put back, what comes after the version that counts."""
+    try:
+        version = _pointed(place, (place / POINTER_FILE).read_bytes())[1].name
+    except (OSError, ModelError):
+        return time.time_ns()
+    return max(time.time_ns(), int(version.partition("-")[0]) + 1)
 
 
 def _forget_older(place: Path, version: str) -> None:

@@ -170,6 +170,8 @@ def _shared(array: npt.NDArray[Any]) -> ort.OrtValue:
 def _load(graph: bytes, threads: int) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(graph, _options(threads), providers=["CPUExecutionProvider"])
+    except MemoryError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         reason = str(error).splitlines()[0]
         raise ModelError(

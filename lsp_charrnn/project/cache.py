@@ -16,6 +16,7 @@ import logging
 import mmap
 import os
 import secrets
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -34,7 +35,9 @@ logger = logging.getLogger(__name__)
 
 VERSION: Final = 2
 KEPT: Final = 16  # projects; of more, those used longest ago are forgotten
+LEFT: Final = 600.0  # seconds after which nobody writes any more what is still not whole: the writer was killed
 _SUFFIX: Final = ".counts"
+_PARTIAL: Final = ".partial"
 _MAX_HEADER: Final = 64 << 20  # bytes
 _PIECE: Final = 1 << 20  # bytes that are checked at a time
 # What reading a file raises that holds something else than it should.
@@ -211,7 +214,7 @@ def write(path: Path, root: Path, index: Index) -> None:
         _put(path, header, arrays)
     except OSError as error:
         raise OutputError(f"cannot write the project's cache {path} ({error}): free or allow that folder.") from error
-    for old in _oldest_first(path.parent)[:-KEPT]:
+    for old in (*_left(path.parent), *_oldest_first(path.parent)[:-KEPT]):
         with suppress(OSError):
             old.unlink()
 
@@ -227,7 +230,7 @@ def _make_private(directory: Path) -> None:
 def _put(path: Path, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Let the file be at `path`, whole and for nobody else; or beside it, where what is there cannot be replaced."""
     token = secrets.token_hex(4)
-    partial = path.with_name(f"{path.name}.{token}.partial")
+    partial = path.with_name(f"{path.name}.{token}{_PARTIAL}")
     raw = json.dumps(header).encode("ascii")
     raw += b" " * (-len(raw) % 8)
     try:
@@ -260,12 +263,22 @@ def _versions(path: Path) -> list[Path]:
 
 
 def _oldest_first(directory: Path) -> list[Path]:
-    """Return the files of caches by when they were used; of writes that never ended, too."""
+    """Return the files of caches by when they were used."""
     found = []
-    for path in directory.glob(f"*{_SUFFIX}*"):
+    for path in directory.glob(f"*{_SUFFIX}"):
         with suppress(OSError):
             found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found)]
+
+
+def _left(directory: Path) -> list[Path]:
+    """Return what killed writers have left. By the age alone, also from the future: clocks are put back, too."""
+    found = []
+    for path in directory.glob(f"*{_SUFFIX}*{_PARTIAL}"):
+        with suppress(OSError):
+            if abs(time.time() - path.stat().st_mtime) > LEFT:
+                found.append(path)
+    return found
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

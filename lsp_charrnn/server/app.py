@@ -31,7 +31,7 @@ from pygls.lsp.server import LanguageServer
 from lsp_charrnn import __version__
 from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.session import Answer, Oddities, Session
-from lsp_charrnn.errors import ModelError, SettingError, UserError
+from lsp_charrnn.errors import NO_MEMORY, ModelError, SettingError, UserError
 from lsp_charrnn.model.installed import pointer_of
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.project.secrets import is_secret
@@ -248,6 +248,13 @@ class Server(LanguageServer):
         """End this client's session; `code` is the process's exit code, where the process is the client's alone."""
         if not self.finished.done():
             self.finished.set_result(code)
+
+    def out_of_memory(self) -> None:
+        """A message could not be taken in, and so a text may no longer be the client's: end, to be started anew."""
+        if not self.finished.done():
+            logger.error("%s", NO_MEMORY)
+            self.say(NO_MEMORY, types.MessageType.Error)
+            self.finish(1)
 
     def disconnected(self) -> None:
         """The client has gone: after `shutdown` as it should, before that by accident."""

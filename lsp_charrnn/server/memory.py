@@ -1,16 +1,63 @@
-"""Memory that is free, given back to the system: glibc keeps what lies between blocks that are in use.
+"""Memory that is free, given back to the system; and how much of it there may be, in a container or a control group.
 
-A document leaves thousands of small blocks when it closes. Without this the server would stay ten megabytes larger than
-it is, and grow with each document (docs/experiments.md, "Memory"). Other systems' allocators do it themselves.
+glibc keeps what lies between blocks that are in use, and a document leaves thousands of small blocks when it closes.
+Without this the server would stay ten megabytes larger than it is, and grow with each document (docs/experiments.md,
+"Memory"). Other systems' allocators do it themselves.
+
+Who takes more than a control group allows is killed by the kernel, without a word, and started again would be so again.
+So what takes most, counting a project, is kept to what there is room for.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 _ARENA_MAX: Final = -8  # M_ARENA_MAX of malloc.h
+
+_BESIDE: Final = 170_000_000  # bytes: the server with its model and some documents, and room to work
+_COUNTING: Final = 75  # bytes for each of a project's text, at most, until it has been counted (benchmarks.project)
+
+
+def room_for_text(limit: int | None) -> int | None:
+    """Return how many bytes of a project can be counted where `limit` are all that there may be; None: any number."""
+    return None if limit is None else max(0, (limit - _BESIDE) // _COUNTING)
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return how many bytes this process's control groups let it have; None where none has a limit, or nothing tells.
+
+    `root` is where /proc and /sys are.
+    """
+    limits = []
+    for file in _limit_files(root):
+        with suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(file.read_text("ascii")))
+    smallest = min(limits, default=None)
+    return None if smallest is None or smallest >= 1 << 60 else smallest  # so version 1 says that there is none
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    """Yield the files that limits may be in: of the process's groups, and of those that these are in."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        kinds, _, group = line.partition(":")[2].partition(":")
+        if not kinds:
+            top, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in kinds.split(","):
+            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container what is outside of it is named, too, and the top is its own group.
+        for place in (PurePosixPath(group), *PurePosixPath(group).parents):
+            yield top / str(place).lstrip("/") / name
 
 
 def share_one_heap() -> bool:

@@ -70,13 +70,19 @@ class Models:
             return self.of_project(root, language)  # another one was installed meanwhile, and this one removed
 
     def weights(self, model: Model) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the float32 weights of a model that was loaded here. Raises `ModelError` where they are gone."""
+        """Return the float32 weights of a model that was loaded here.
+
+        Raises `ModelError` where they are gone, or another model's lie there by now.
+        """
         found = self._weights.get(model)
         if found is None:
             path = next((path for path, loaded in self._loaded.items() if loaded is model), None)
             if path is None:
                 raise ModelError(f"the model {model.name} has been replaced meanwhile: ask again.")
-            found = self._weights[model] = load_weights(path)[0]
+            found = load_weights(path)[0]
+            if read_config(path)[0]["files"] != model.config["files"]:
+                raise ModelError(f"{path} is another model since it was loaded: restart the server to use that.")
+            self._weights[model] = found
         return found
 
     def _forget_older(self, root: str, path: Path | None) -> None:

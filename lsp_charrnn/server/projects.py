@@ -34,6 +34,7 @@ from lsp_charrnn.project.cache import cache_file
 from lsp_charrnn.project.ignore import NEVER_ENTERED, is_repository
 from lsp_charrnn.project.memory import ProjectMemory
 from lsp_charrnn.server.documents import uri_path
+from lsp_charrnn.server.memory import memory_limit, room_for_text
 from lsp_charrnn.server.protocol import log_bug
 from lsp_charrnn.server.worker import Job, Priority, Worker
 
@@ -94,6 +95,7 @@ class Projects:
         self.indexer = Worker("indexer")
         self.closing = threading.Event()
         self._caches = caches  # the folder of the caches; None: the user's
+        self._room = room_for_text(memory_limit())  # bytes of a project's text; None: as much as is wished for
         self._shared: dict[str, Shared] = {}
         for worker in (self.counter, self.indexer):
             worker.submit(Priority.COMPLETION, lambda _: _be_nice())
@@ -108,6 +110,15 @@ class Projects:
             project.stopped = False
             project.wishes[client] = megabytes
             cap = int(max(project.wishes.values()) * 1e6)
+            if self._room is not None and cap > self._room:
+                logger.warning(
+                    "the memory that this process may take has room for %.1f MB of the project %s, not %.1f: raise its "
+                    "limit, or lower memory.projectMegabytes.",
+                    self._room / 1e6,
+                    root,
+                    cap / 1e6,
+                )
+                cap = self._room
             if project.memory.cap != cap:
                 project.memory.cap = cap
                 project.begun = -math.inf  # it is to be looked through at once

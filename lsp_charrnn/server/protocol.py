@@ -32,7 +32,7 @@ from pygls.exceptions import (
 )
 from pygls.protocol import JsonRPCNotification, JsonRPCRequestMessage, LanguageServerProtocol, lsp_method
 
-from lsp_charrnn.errors import UserError
+from lsp_charrnn.errors import NO_MEMORY, UserError
 from lsp_charrnn.server.documents import is_uri
 from lsp_charrnn.server.structure import mistakes
 
@@ -76,12 +76,18 @@ class Protocol(LanguageServerProtocol):
     def receive_all(self, bodies: list[bytes]) -> None:
         """Take the messages that have arrived together; their requests are worked on when all have been taken."""
         for body in bodies:
-            self._receive(body)
+            try:
+                self._receive(body)
+            except MemoryError:
+                self._server.out_of_memory()
+                return
+            except Exception as error:
+                log_bug("a message", error)
 
     def _receive(self, body: bytes) -> None:
         try:
             data = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError, MemoryError):
+        except (ValueError, RecursionError):
             self._refuse(None, JsonRpcParseError("a message is not JSON in UTF-8."))
             return
         request = data.get("id") if isinstance(data, dict) else None
@@ -95,6 +101,8 @@ class Protocol(LanguageServerProtocol):
                 self._receive_call(data, request, len(body))
             else:
                 self._receive_response(data, request)
+        except MemoryError:
+            raise
         except Exception as error:
             log_bug("a message", error)
             if "method" in data and request is not None:
@@ -278,6 +286,8 @@ class Protocol(LanguageServerProtocol):
             handle(params)
         except UserError as error:
             logger.warning("%s: %s", what, error)
+        except MemoryError:
+            self._server.out_of_memory()
         except Exception as error:
             log_bug(what, error)
             if what != "didClose":
@@ -294,6 +304,8 @@ def answering(what: str, handle: Callable[..., Awaitable[Any]]) -> Callable[...,
             raise
         except UserError as error:
             raise JsonRpcInvalidParams(str(error)) from None
+        except MemoryError:
+            raise JsonRpcInternalError(f"{what}: {NO_MEMORY}") from None
         except Exception as error:
             log_bug(what, error)
             raise JsonRpcInternalError(f"{what} failed: this is a bug of the server, its log says where.") from None

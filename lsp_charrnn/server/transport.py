@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from lsp_charrnn.errors import UserError
+from lsp_charrnn.errors import NO_MEMORY, UserError
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -239,6 +239,8 @@ def read_in_thread(
             loop.call_soon_threadsafe(receive, list(error.before))
         except OSError as error:
             logger.info("the input cannot be read any more: %s", error)
+        except MemoryError:
+            logger.error("%s", NO_MEMORY)
         except RuntimeError:
             return  # the loop is closed: the server is ending
         except Exception as error:  # a server that reads no more must not stay

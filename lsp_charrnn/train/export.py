@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,8 @@ from lsp_charrnn.text.symbols import VOCABULARY
 Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
 _Array = npt.NDArray[Any]
 _Scale = npt.NDArray[np.float32]
+
+_LEFT: Final = re.compile(r"[0-9a-f]{8}\.(new|old)")  # how the directories end that `_write_directory` renames
 
 _OPSET: Final = 17
 _IR_VERSION: Final = 8  # read by every ONNX Runtime since 1.12
@@ -519,6 +522,7 @@ def _write_directory(out: Path, files: Mapping[str, bytes]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     mark = secrets.token_hex(4)
     new, old = out.parent / f".{out.name}.{mark}.new", out.parent / f".{out.name}.{mark}.old"
+    _tidy_up(out)
     try:
         new.mkdir()
         for name, data in files.items():
@@ -543,6 +547,22 @@ def _write_directory(out: Path, files: Mapping[str, bytes]) -> None:
         _sync_directory(out.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _tidy_up(out: Path) -> None:
+    """Remove what a killed process has left half written; what it had set aside, and had not put back, comes back."""
+    for left in out.parent.iterdir():
+        mark = left.name.removeprefix(f".{out.name}.")
+        if left.name == mark or not _LEFT.fullmatch(mark):
+            continue
+        if mark.endswith("old"):
+            if not out.exists():
+                left.rename(out)
+                continue
+            for entry in left.iterdir():
+                if not (out / entry.name).exists():
+                    entry.rename(out / entry.name)
+        shutil.rmtree(left)
 
 
 def _sync_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, get_args
@@ -202,8 +203,13 @@ def _write_manifest(out: Path, releases: list[Release]) -> None:
         "releases": [vars(release) for release in present],
     }
     partial = out / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
-    partial.replace(out / MANIFEST)
+    try:
+        partial.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+        partial.replace(out / MANIFEST)
+    except OSError as error:
+        with suppress(OSError):  # a disk that has become read-only keeps it
+            partial.unlink()
+        raise OutputError(f"cannot write to {out} ({error.strerror}): free some space, then fetch again.") from error
 
 
 def _is_there(release: Release, out: Path) -> bool:

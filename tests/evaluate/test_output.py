@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and what cannot be written is one sentence."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,10 @@ def test_what_was_there_stays_if_writing_fails(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
 
-    def full(self, data):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"

@@ -128,6 +128,22 @@ def test_where_nothing_can_be_written_the_model_stays(
     assert load_model(path).name == "tiny"
 
 
+def test_a_clock_that_is_put_back_keeps_no_older_model(
+    tiny_model: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = install(tiny_model, root)
+    monkeypatch.setattr(installed.time, "time_ns", lambda: 0)  # a battery is empty: 1970
+    after = install(tiny_model, root)
+    assert installed_model(root) == after
+    assert after.name > before.name
+    assert not before.exists()
+    uninstall(root)
+    assert installed_model(root) is None
+    first = install(tiny_model, root)  # nothing before, and still 1970
+    assert installed_model(root) == first
+    assert load_model(first).name == "tiny"
+
+
 @pytest.mark.parametrize(
     "pointer",
     [

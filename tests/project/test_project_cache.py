@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -525,6 +526,20 @@ def test_what_was_used_longest_ago_is_forgotten(folder: Path, tmp_path: Path) ->
     kept = {root for root in roots if cache_file(root, folder).exists()}
     assert kept == set(roots) - set(roots[1:4])
     assert len(list(folder.iterdir())) == cache.KEPT
+
+
+def test_what_killed_writers_have_left_goes_and_counts_as_no_project(folder: Path, tmp_path: Path) -> None:
+    roots = [tmp_path / f"project-{number}" for number in range(cache.KEPT)]
+    now = time.time()
+    for number, root in enumerate(roots):
+        write(cache_file(root, folder), root, index({"a.py": b"a = 1\n"}))
+        left = folder / f"{cache_file(root, folder).name}.{number:08x}.partial"
+        left.write_bytes(b"half")
+        # Put forward and put back, clocks leave both; the last one is being written at this moment.
+        os.utime(left, (now + [-1, 1][number % 2] * 2 * cache.LEFT,) * 2 if number < len(roots) - 1 else None)
+    write(cache_file(roots[0], folder), roots[0], index({"a.py": b"a = 2\n"}))
+    assert all(cache_file(root, folder).exists() for root in roots)
+    assert [path.name.split(".")[2] for path in folder.glob("*.partial")] == [f"{len(roots) - 1:08x}"]
 
 
 # --- listing and clearing ---

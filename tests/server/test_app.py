@@ -13,6 +13,7 @@ import pytest
 from wire import COMPLETION, INLINE, INLINE_CLIENT, URI, Wire, at, connected, eventually, insert, span
 
 from lsp_charrnn.config import Settings
+from lsp_charrnn.errors import NO_MEMORY
 from lsp_charrnn.server import app
 
 pytestmark = pytest.mark.asyncio
@@ -708,3 +709,50 @@ async def test_a_bug_is_answered_and_logged_without_the_users_text(caplog: pytes
         assert "ValueError" in caplog.text
         assert "secret" not in "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("lsp_charrnn"))
         await asyncio.sleep(0)
+
+
+# --- little memory ------------------------------------------------------------------------------------------
+
+
+async def test_a_change_that_finds_no_memory_ends_the_session_for_the_text_is_not_the_clients_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with connected() as wire:
+        wire.open("pri")
+
+        def refused(*_: Any) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(wire.server.documents, "change", refused)
+        wire.receive(wire.changed(insert(0, 3, "n")))
+        assert await wire.server.finished == 1
+        assert [m["params"]["message"] for m in wire.notified if m["method"] == "window/showMessage"] == [
+            f"lsp-charrnn: {NO_MEMORY}"
+        ]
+
+
+async def test_a_message_that_finds_no_memory_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as wire:
+
+        def refused(*_: Any) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(wire.server.protocol, "_converter_message", refused)
+        wire.open("pri")
+        assert await wire.server.finished == 1
+
+
+async def test_a_suggestion_that_finds_no_memory_costs_no_more_than_itself() -> None:
+    async with connected() as wire:
+        wire.open("pri")
+        await wire.settled()
+        complete = wire.session.complete
+
+        def refused(*_: Any, **__: Any) -> None:
+            raise MemoryError
+
+        wire.session.complete = refused  # type: ignore[assignment, method-assign]
+        answer = await wire.ask_whole(INLINE, at(0, 3))
+        assert answer["error"]["message"].endswith(NO_MEMORY)
+        wire.session.complete = complete  # type: ignore[method-assign]
+        assert await wire.suggestions(0, 3)

@@ -444,6 +444,22 @@ async def test_how_much_is_counted_is_changed_while_documents_are_open(shared: P
         await eventually(lambda: memory_of(shared).files == 4)
 
 
+async def test_where_memory_is_limited_no_more_is_counted_than_there_is_room_for(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        put(root / f"far/off/{number}.py", LARGE)
+    monkeypatch.setattr(projects_module, "memory_limit", lambda: 185_000_000)
+    limited = Projects(tmp_path / "caches")
+    async with connected(limited, root.as_uri(), settings=Settings(memory_project_megabytes=5)) as wire:
+        wire.open(HERE, uri=(root / "src/here.py").as_uri())
+        await eventually(lambda: is_ready(limited))
+        assert memory_of(limited).cap == 200_000
+        assert memory_of(limited).files == 4
+        assert "has room for 0.2 MB of the project" in caplog.text
+    limited.close()
+
+
 async def test_the_client_that_wants_most_has_its_way(shared: Projects, root: Path) -> None:
     for number in range(3):
         put(root / f"far/off/{number}.py", LARGE)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_weights
+from conftest import make_tiny, tiny_weights
 from wire import INLINE_CLIENT, URI, Wire, eventually, insert, span
 
 from lsp_charrnn.config import Settings
@@ -23,6 +23,7 @@ from lsp_charrnn.server.app import Server
 from lsp_charrnn.server.models import Models
 from lsp_charrnn.server.worker import Worker
 from lsp_charrnn.text.symbols import header, to_symbols
+from lsp_charrnn.train.export import export_model
 
 pytestmark = pytest.mark.asyncio
 
@@ -133,3 +134,23 @@ async def test_a_completion_goes_before_it() -> None:
         assert not wire.expect(seeing["id"]).done()
         answer = await wire.answer(seeing["id"])
         assert answer["result"]["symbols"]
+
+
+async def test_a_model_that_was_replaced_on_the_disk_is_not_taken_for_the_one_in_use(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_tiny(tmp_path / "models" / "tiny")
+    monkeypatch.setenv("LSP_CHARRNN_MODELS", str(model.parent))
+    params = {"textDocument": {"uri": URI}, "range": span(0, 0, 1)}
+    async with serving() as wire:
+        wire.open("q")
+        before = await wire.suggestions(0, 1)
+        assert before
+        weights, spec = tiny_weights("zebra(x)\n")
+        arguments = {"name": "tiny", "languages": ["python"], "training": {}, "evaluation": {}, "card": ""}
+        export_model(weights, spec, model, **arguments, force=True)
+        answer = await wire.ask_whole(INSIDE, params)
+        assert "is another model since it was loaded: restart the server" in answer["error"]["message"]
+        assert [item["insertText"] for item in await wire.suggestions(0, 1)] == [
+            item["insertText"] for item in before
+        ]  # by the one that was loaded

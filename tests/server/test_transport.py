@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsp_charrnn.errors import NO_MEMORY
 from lsp_charrnn.server import transport
 from lsp_charrnn.server.transport import (
     DescriptorWriter,
@@ -172,3 +173,25 @@ def test_a_client_that_reads_no_more_is_no_exception() -> None:
     writer.write(b"b")
     writer.write(b"c")
     os.close(writing)
+
+
+def test_a_message_that_finds_no_memory_is_the_end_of_the_input(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(self: Framing, data: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Framing, "feed", refused)
+    source, sink = os.pipe()
+    os.write(sink, b"Content-Length: 1000000000\r\n\r\n")
+
+    async def ended() -> None:
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        read_in_thread(source, loop, lambda _: None, told.set)
+        await asyncio.wait_for(told.wait(), 10)
+
+    asyncio.run(ended())
+    assert [record.getMessage() for record in caplog.records] == [NO_MEMORY]
+    for descriptor in (source, sink):
+        os.close(descriptor)

@@ -201,6 +201,35 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         assert load_model(out).name == "tiny"
 
 
+@pytest.mark.parametrize("died", ["before", "between", "after"])
+def test_what_a_killed_process_has_left_is_put_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    """It died before the renames, between them, or when the new model stood and the user's own files had not moved."""
+    out = write(tmp_path / "tiny")
+    (out / "notes.txt").write_text("mine")
+    rename, renamed = Path.rename, []
+
+    def die(self: Path, target: Path) -> Path:
+        renamed.append(self)
+        if len(renamed) > ["before", "between", "after"].index(died):
+            raise SystemExit  # not an error that anybody mends
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", die)
+        patch.setattr(export.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            write(out, name="second", force=True)
+    assert len(names(tmp_path)) == 2
+    other = tmp_path / f".{out.name}.new"  # somebody else's
+    other.mkdir()
+    write(out, name="third", force=True)
+    assert names(tmp_path) == [other.name, "tiny"]
+    assert load_model(out).name == "third"
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_a_failed_rename_puts_the_old_model_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = write(tmp_path / "tiny")
     rename = Path.rename
