@@ -124,8 +124,12 @@ def is_loopback(host: str) -> bool:
 async def first_messages(reader: asyncio.StreamReader, framing: Framing, who: Access) -> list[bytes] | bytes:
     """Return the first messages of a TCP client that may connect; else the answer that it gets before it is cut off.
 
+    Where nothing is to be shown none are waited for, and the protocol answers whatever comes.
+
     Raises `FramingError` where it sends no LSP, or too much before its token; `asyncio.TimeoutError`, `OSError`.
     """
+    if who.token is None:
+        return []
     bodies = await asyncio.wait_for(_first(reader, framing), PATIENCE)
     if not bodies:
         return b""

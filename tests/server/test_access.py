@@ -171,6 +171,10 @@ async def test_without_a_token_everybody_is_answered(capfd: pytest.CaptureFixtur
     async with serving("tcp", EVERYBODY, capfd) as port:
         (answer,) = await said_to(port, framed(initialize()), last=False)
         assert "capabilities" in answer["result"]
+        too_early = framed({"id": 1, "method": "shutdown"})  # by the protocol's own rules, and the connection stays
+        answers = await said_to(port, too_early + framed(initialize()) + framed({"method": "exit"}))
+        assert ["error" in answer for answer in answers] == [True, False]
+        assert answers[0]["error"]["code"] == -32002
 
 
 @pytest.mark.asyncio
