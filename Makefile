@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed fuzz fuzz-guided vsix corpus corpus-code heldout heldout-code model model-code linux clean \
+.PHONY: help try test test-sandbox audit sbom lock canaries install lint bench speed fuzz fuzz-guided vsix corpus corpus-code heldout heldout-code model model-code linux clean \
 	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages evolution
 
 help:  ## show this list
@@ -18,6 +18,27 @@ try: install  ## type into a real file through the real server, and see its ghos
 
 test: $(VENV)/.dev-installed  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
+
+# Its short version, by the interpreter's own audit events, is part of `test`.
+test-sandbox: install  ## show by strace, without a network, that the server opens no socket and no file of others (Linux; needs strace)
+	$(BIN)/python -m benchmarks.sandbox
+
+canaries: $(VENV)/.dev-installed  ## plant secrets, train, and measure how far they are memorised, with and without the filter; record it
+	$(BIN)/python -m benchmarks.canaries --record
+
+# What is installed for serving, and nothing else. In an environment of its own: its tools are no part of what is locked.
+AUDIT := build/audit
+lock: $(AUDIT)/.installed  ## pin what serving needs, with hashes, in requirements.lock
+	$(AUDIT)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
+		--constraint constraints.txt --python-version 3.10 pyproject.toml --output-file requirements.lock
+
+audit: $(AUDIT)/.installed  ## look for known vulnerabilities in what serving needs (asks PyPI's database)
+	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+
+sbom: $(AUDIT)/.installed  ## write the bill of materials of what serving needs (CycloneDX), build/sbom.json
+	mkdir -p build
+	$(AUDIT)/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file build/sbom.json requirements.lock
 
 test-editors: test-editors-nvim test-editors-emacs test-editors-vscode  ## try the clients in the real editors
 
@@ -150,6 +171,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev-installed: $(VENV)/.installed
 	$(PIP) torch
 	$(PIP) --editable '.[train,dev]'
+	@touch $@
+
+$(AUDIT)/.installed: requirements-audit.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-audit.txt
 	@touch $@
 
 $(VENV)/.pages-installed: $(VENV)/.dev-installed

@@ -171,18 +171,35 @@ def serve(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="DIR", help="Where the memories of projects are kept. Default: your cache directory."),
     ] = None,
+    token_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FILE", help="With --tcp or --ws: clients must show the token in this file of yours."),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="With --tcp or --ws: let every user of this machine connect.")
+    ] = False,
 ) -> None:
-    """Run the language server: what an editor starts. It speaks LSP over stdin and stdout."""
+    """Run the language server: what an editor starts. It speaks LSP over stdin and stdout.
+
+    Over TCP and WebSocket a client must show a token: that of --token-file, of the environment's LSP_CHARRNN_TOKEN, or
+    one that is made when the server starts, which says in which file it is. Over TCP it is
+    `initializationOptions.token`, over WebSocket `Authorization: Bearer TOKEN` or `?token=TOKEN`.
+    """
     if tcp is not None and ws is not None:
         raise SettingError("--tcp and --ws exclude each other: give one of them.")
+    if tcp is None and ws is None and (no_token or token_file is not None):
+        raise SettingError("--token-file and --no-token are for --tcp and --ws: standard input needs no token.")
     from lsp_charrnn.server import app as server
+    from lsp_charrnn.server.access import access
 
     if tcp is not None:
         host, port = _address(tcp, "--tcp")
-        code = server.serve_tcp(host, port, log_level=log_level, caches=cache)
+        who = access(token_file, none=no_token)
+        code = server.serve_tcp(host, port, access=who, log_level=log_level, caches=cache)
     elif ws is not None:
         host, port = _address(ws, "--ws")
-        code = server.serve_ws(host, port, log_level=log_level, caches=cache)
+        who = access(token_file, none=no_token)
+        code = server.serve_ws(host, port, access=who, log_level=log_level, caches=cache)
     else:
         code = server.serve_stdio(log_level=log_level, caches=cache)
     raise typer.Exit(code)
@@ -1263,7 +1280,9 @@ def models_list(as_json: JsonFlag = False) -> None:
                 f"{spec.cell} {spec.layers}×{spec.hidden}" if spec is not None else f"[red]{_escaped(info.problem)}[/]"
             )
             of = [_escaped(installed[number].root)] if title else []
-            table.add_row(info.name, ", ".join(info.languages), network, _escaped(str(info.path)), *of)
+            table.add_row(
+                _escaped(info.name), _escaped(", ".join(info.languages)), network, _escaped(str(info.path)), *of
+            )
         out.print(table)
 
 
@@ -1282,7 +1301,7 @@ def models_show(
     if not card.is_file():
         raise TextError(f"the model {directory} has no card (README.md): export it again.")
     if sys.stdout.isatty():
-        out.print(Markdown(_read_text(card).decode("utf-8")))
+        out.print(Markdown(_printable(_read_text(card).decode("utf-8"))))
     else:
         print(_read_text(card).decode("utf-8"), end="")
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnxruntime as ort
 from rich.console import Console
 from rich.table import Table
 
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model.files import Check, find_model, list_models, load_model, verify_model
+from lsp_charrnn.model.runtime import ort
 from lsp_charrnn.model.step import Model
 
 LANES: Final = (1, 8, 16)

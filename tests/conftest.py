@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ _SIZE = 32  # hidden units, and width of the embedding
 
 
 def pytest_configure() -> None:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # whichever test imports ONNX Runtime first
     # A shell starts what runs in the background deaf to Ctrl-C, and children inherit that: some tests press it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -372,7 +372,9 @@ class TcpConnection(Connection):
 
 def listening(directory: Path, model: Path | None = None) -> tuple[Process, int]:
     """Start a server on a TCP port of its choice; return both. Raises `HangError`."""
-    server = Process((*_serve(directory), "--tcp", "127.0.0.1:0"), directory=directory, model=model, stdio=False)
+    # Without a token, which would let nothing malformed through to the protocol.
+    command = (*_serve(directory), "--tcp", "127.0.0.1:0", "--no-token")
+    server = Process(command, directory=directory, model=model, stdio=False)
     found = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)", server.wait_first_line())
     if found is None:
         server.kill()

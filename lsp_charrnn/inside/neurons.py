@@ -29,10 +29,12 @@ from lsp_charrnn.inside.syntax import PROPERTIES, UnparsedError, properties_of
 from lsp_charrnn.model.files import WEIGHTS_FILE, find_model, load_weights, model_for_language, read_config
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.private import read_regular
 from lsp_charrnn.text.symbols import header
 from lsp_charrnn.train.corpus import SourceFile
 
 FILE: Final = "neurons.json"  # beside a model's weights
+_MAX_BYTES: Final = 16 << 20  # of that file
 NAMED: Final = 5  # neurons for each property
 CHARACTERS: Final = 100_000  # read in all
 FILE_CHARACTERS: Final = 4_000  # of one file: many different ones say more
@@ -257,21 +259,36 @@ def kept(directory: Path) -> NeuronTable | None:
     """
     file = directory / FILE
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(read_regular(file, _MAX_BYTES))
         properties = tuple(
             Tracked(**{**one, "neurons": tuple(Tracking(**neuron) for neuron in one["neurons"])})
             for one in data["properties"]
         )
         pairs = {name: tuple(data[name]) for name in ("characters", "files")}
         table = NeuronTable(**{**data, **pairs, "properties": properties})
+        config, spec = read_config(directory)
+        _check(table, spec)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise ModelError(
             f"{file} is no table of neurons: remove it, or write it anew with `neurons --save`."
         ) from error
-    config, _ = read_config(directory)
     return table if table.weights == config["files"][WEIGHTS_FILE] else None
+
+
+def _check(table: NeuronTable, spec: ModelSpec) -> None:
+    """Raise `ValueError` where a table says what a page must not be given: it may come with anybody's model."""
+    for tracked in table.properties:
+        if tracked.name not in PROPERTIES:
+            raise ValueError("a property that is none")
+        for one in tracked.neurons:
+            if type(one.layer) is not int or type(one.neuron) is not int or one.signal not in ("h", "c"):
+                raise ValueError("a neuron that is none")
+            if not (0 <= one.layer < spec.layers and 0 <= one.neuron < spec.hidden):
+                raise ValueError("a neuron that the network has not")
+            if not (isinstance(one.found, (int, float)) and isinstance(one.held_out, (int, float))):
+                raise ValueError("a correlation that is no number")
 
 
 def _none(spec: ModelSpec) -> _Sums:

@@ -14,6 +14,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +26,10 @@ import platformdirs
 from lsp_charrnn.config import PROGRAMMING_LANGUAGES, language_id
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model.graph import GraphContents, read_graph
+from lsp_charrnn.model.layout import is_same, reading_graph, stepping_graph
 from lsp_charrnn.model.spec import ANCHORS, ModelSpec
 from lsp_charrnn.model.step import Model
+from lsp_charrnn.private import open_regular, read_regular
 
 FORMAT: Final = 2  # 1 had no graph to step with; its weights are still read
 SYMBOLS: Final = "utf8-bytes-1"
@@ -38,6 +42,10 @@ MODELS_VARIABLE: Final = "LSP_CHARRNN_MODELS"
 
 _MAX_CONFIG: Final = 4 << 20  # bytes; a config is a page of text
 _MAX_HEADER: Final = 4 << 20  # bytes of safetensors header
+_MAX_WEIGHTS: Final = 1 << 30  # bytes: a network of more is none that steps between two keys
+_MAX_GRAPH_SHARE: Final = 8  # bytes of a graph for each weight, at most; and a little for names and tables
+_MAX_NAME: Final = 100  # characters
+_BYTES_OF_KIND: Final = {"F16": 2, "F32": 4}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _REPAIR: Final = "copy or download the model again, or re-export it"
 
@@ -180,16 +188,19 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[np
     Raises `ModelError` for whatever is wrong with them. For training and the reference; serving has no use
     for it.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     directory = Path(path)
     config, spec = read_config(directory)
-    _weights_as_promised(directory, config, spec)
+    data = bytearray()
+    _weights_as_promised(directory, config, spec, keep=data)
     try:
-        with safe_open(directory / WEIGHTS_FILE, framework="numpy") as file:
-            return {name: file.get_tensor(name).astype(np.float32) for name in spec.shapes()}, spec
+        # From the bytes that were checked: the file may be another one by now.
+        tensors = load(bytes(data))
     except SafetensorError as error:
         raise ModelError(f"{directory / WEIGHTS_FILE} is damaged ({error}): {_REPAIR}.") from error
+    return {name: tensors[name].astype(np.float32) for name in spec.shapes()}, spec
 
 
 def verify_model(path: str | os.PathLike[str]) -> list[Check]:
@@ -234,11 +245,13 @@ def read_config(path: str | os.PathLike[str]) -> tuple[dict[str, Any], ModelSpec
         raise ModelError(f"{directory} is not a model directory (it has no {CONFIG_FILE}): give one made by `train`.")
     file = directory / CONFIG_FILE
     try:
-        if file.stat().st_size > _MAX_CONFIG:
-            raise ModelError(f"{file} is far too large for a config: {_REPAIR}.")
-        config = json.loads(file.read_bytes())
+        data = read_regular(file, _MAX_CONFIG)
     except OSError as error:
         raise _unreadable(file, error) from error
+    except ValueError as error:
+        raise ModelError(f"{file} is far too large for a config: {_REPAIR}.") from error
+    try:
+        config = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{file} is not JSON: {_REPAIR}.") from error
     version = config.get("format") if isinstance(config, dict) else None
@@ -254,9 +267,9 @@ def read_config(path: str | os.PathLike[str]) -> tuple[dict[str, Any], ModelSpec
             "upgrade lsp-charrnn, or re-export the model."
         )
     names = config.get("languages")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(map(_is_name, names)):
         raise ModelError(f"{file} has languages that are not a list of names: {_REPAIR}.")
-    if not isinstance(config.get("name"), str):
+    if not _is_name(config.get("name")):
         raise ModelError(f"{file} has no name: {_REPAIR}.")
     try:
         spec = ModelSpec.from_json(config.get("spec"))
@@ -268,6 +281,11 @@ def read_config(path: str | os.PathLike[str]) -> tuple[dict[str, Any], ModelSpec
         if not isinstance(value, str) or not _SHA256.fullmatch(value):
             raise ModelError(f"{file} has no SHA-256 for {name}: {_REPAIR}.")
     return config, spec
+
+
+def _is_name(value: object) -> bool:
+    """Say whether a terminal and an editor can be shown this as a name."""
+    return isinstance(value, str) and len(value) <= _MAX_NAME and value.isprintable()
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]], spec: ModelSpec, what: str) -> None:
@@ -285,13 +303,17 @@ def check_shapes(shapes: Mapping[str, Sequence[int]], spec: ModelSpec, what: str
             raise ModelError(f"{what} hold {name}, which {_summary(spec)} has not: {_REPAIR}.")
 
 
-def _weights_as_promised(directory: Path, config: Mapping[str, Any], spec: ModelSpec) -> int:
-    """Check the weights' header and hash without taking their values in, and return the file's size."""
+def _weights_as_promised(
+    directory: Path, config: Mapping[str, Any], spec: ModelSpec, keep: bytearray | None = None
+) -> int:
+    """Check the weights' header and hash, and return the file's size; its values are taken in by `keep` alone."""
     file = directory / WEIGHTS_FILE
     digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             size = os.fstat(stream.fileno()).st_size
+            if size > _MAX_WEIGHTS:
+                raise ModelError(f"{file} has {size:,} bytes, and {_MAX_WEIGHTS:,} are the most: train a smaller one.")
             start = stream.read(8)
             length = int.from_bytes(start, "little")
             if len(start) < 8 or length > min(_MAX_HEADER, size - 8):
@@ -300,9 +322,10 @@ def _weights_as_promised(directory: Path, config: Mapping[str, Any], spec: Model
             promised = 8 + length + _check_header(file, header, spec)
             if size != promised:
                 raise ModelError(f"{file} is {'truncated' if size < promised else 'too long'}: {_REPAIR}.")
-            digest.update(start + header)
-            for block in iter(lambda: stream.read(1 << 20), b""):
+            for block in chain((start, header), iter(lambda: stream.read(1 << 20), b"")):
                 digest.update(block)
+                if keep is not None:
+                    keep += block
     except OSError as error:
         raise _unreadable(file, error) from error
     _check_hash(file, digest.hexdigest(), config)
@@ -310,19 +333,32 @@ def _weights_as_promised(directory: Path, config: Mapping[str, Any], spec: Model
 
 
 def _check_header(file: Path, header: bytes, spec: ModelSpec) -> int:
-    """Check names and shapes in a safetensors header, and return how many bytes of values follow it."""
+    """Check names, shapes and places in a safetensors header, and return how many bytes of values follow it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    places: list[tuple[int, int, str]] = []
+    kinds: dict[str, str] = {}
     try:
         tensors = json.loads(header)
         tensors.pop("__metadata__", None)
-        shapes = {name: [int(extent) for extent in entry["shape"]] for name, entry in tensors.items()}
-        kinds = {str(entry["dtype"]) for entry in tensors.values()}
-        end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        for name, entry in tensors.items():
+            start, end = entry["data_offsets"]
+            shapes[name], kinds[name] = tuple(entry["shape"]), str(entry["dtype"])
+            places.append((start, end, name))
+            if not all(type(number) is int for number in (start, end, *shapes[name])):
+                raise ValueError("a size that is no whole number")
+        places.sort()
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ModelError(f"{file} is damaged or not safetensors: {_REPAIR}.") from error
     check_shapes(shapes, spec, f"the weights in {file}")
-    if not kinds <= {"F16", "F32"}:
-        raise ModelError(f"{file} holds numbers of type {', '.join(sorted(kinds))}, not F16 or F32: {_REPAIR}.")
-    return end
+    if not set(kinds.values()) <= _BYTES_OF_KIND.keys():
+        wrong = ", ".join(sorted(set(kinds.values()) - _BYTES_OF_KIND.keys()))
+        raise ModelError(f"{file} holds numbers of type {wrong[:80]}, not F16 or F32: {_REPAIR}.")
+    at = 0
+    for start, end, name in places:
+        if start != at or end != start + prod(shapes[name]) * _BYTES_OF_KIND[kinds[name]]:
+            raise ModelError(f"{file} does not hold {name} where it says: {_REPAIR}.")
+        at = end
+    return at
 
 
 def _graph_files(spec: ModelSpec) -> tuple[str, ...]:
@@ -349,10 +385,13 @@ def _check_format(directory: Path, config: Mapping[str, Any]) -> None:
 
 
 def _graph_as_promised(file: Path, config: Mapping[str, Any], spec: ModelSpec) -> tuple[bytes, GraphContents]:
+    most = min(_MAX_WEIGHTS, _MAX_GRAPH_SHARE * sum(map(prod, spec.shapes().values())) + (4 << 20))
     try:
-        data = file.read_bytes()
+        data = read_regular(file, most)
     except OSError as error:
         raise _unreadable(file, error) from error
+    except ValueError as error:
+        raise ModelError(f"{file} is larger than the graph of {_summary(spec)} can be: {_REPAIR}.") from error
     try:
         contents = read_graph(data)
     except ValueError as error:
@@ -360,13 +399,18 @@ def _graph_as_promised(file: Path, config: Mapping[str, Any], spec: ModelSpec) -
     _check_hash(file, hashlib.sha256(data).hexdigest(), config)
     if contents.external:
         raise ModelError(f"{file} refers to other files for its weights, which is not allowed: re-export the model.")
-    foreign = sorted(f"{domain}.{operator}".lstrip(".") for domain, operator in contents.operators - _OPERATORS)
-    if foreign or contents.nested:
-        named = ", ".join(foreign) or "subgraphs"
+    foreign = sorted(f"{domain}.{operator}".lstrip(".")[:80] for domain, operator in contents.operators - _OPERATORS)
+    if foreign or contents.foreign:
+        named = ", ".join(foreign[:5]) or contents.foreign
         raise ModelError(f"{file} uses {named}, which no model of ours does: re-export the model.")
     for name, shape in _graph_shapes(file.name, spec):
         if not any(constant.name == name and constant.shape == shape for constant in contents.constants):
             raise ModelError(f"{file} does not hold {name} as {_summary(spec)} has it: re-export the model.")
+    if not is_same(contents, (stepping_graph if file.name == STEP_FILE else reading_graph)(spec)):
+        raise ModelError(
+            f"{file} is not the graph that this version writes for {_summary(spec)}: write it anew from the weights "
+            f"with `lsp-charrnn models renew {file.parent}`."
+        )
     return data, contents
 
 

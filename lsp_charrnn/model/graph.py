@@ -1,31 +1,38 @@
 """What an ONNX file holds, read from its bytes before ONNX Runtime sees it, without the onnx package.
 
-Serving must not need onnx, yet a graph from elsewhere may ask ONNX Runtime to open other files (external
-data), or to run operators that we never write (loops, file access, a plugin's domain). So the few protobuf
-fields that say so are read here: operators, and the constants with their shapes. Values are not decoded and
-the graph is not checked for sense: loading it does that.
+Serving must not need onnx, yet a graph from elsewhere may ask ONNX Runtime to open other files (external data), to run
+operators that we never write (loops, file access, a plugin's domain), or to make arrays that fill the memory. So the
+few protobuf fields that our graphs have are read here: nodes, and the constants with their shapes. Whatever else stands
+in a file is `foreign`, and a constant must have as many bytes as its shape says. What a graph must look like is
+`layout`'s to say; values are decoded of constants that say how long something is, and of no others.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 # Field numbers of onnx.proto.
-_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_MODEL_GRAPH: Final = 7
+_MODEL_FIELDS: Final = frozenset({1, 2, 7, 8})  # version, who wrote it, graph, versions of the operators
+_MODEL_FUNCTIONS: Final = 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER = 1, 5, 15
-_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_GRAPHS = (6, 11)  # a subgraph and a list of them: the bodies of loops and branches
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 8, 13, 14
-_BYTES_OF_TYPE = {
-    1: 4,
-    2: 1,
-    3: 1,
-    6: 4,
-    7: 8,
-    10: 2,
-    11: 8,
-}  # onnx.TensorProto.DataType: float, uint8, int8, ...
+_GRAPH_FIELDS: Final = frozenset({1, 2, 5, 11, 12})  # nodes, name, constants, inputs, outputs
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_NODE_FIELDS: Final = frozenset({1, 2, 4, 5, 7})
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER = 1, 3
+_ATTRIBUTE_FIELDS: Final = frozenset(
+    {1, 3, 20}
+)  # name, whole number, type: no tensors, no bodies of loops and branches
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_DATA = 1, 2, 8, 9
+_TENSOR_FIELDS: Final = frozenset({1, 2, 8, 9})
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+INT64: Final = 7
+# onnx.TensorProto.DataType: float, uint8, int8, int32, int64, double
+_BYTES_OF_TYPE: Final = {1: 4, 2: 1, 3: 1, 6: 4, INT64: 8, 11: 8}
+_FEW: Final = 64  # bytes: what says how long something is, is no longer
 
 
 @dataclass(frozen=True)
@@ -33,80 +40,124 @@ class Constant:
     """A tensor stored in the graph."""
 
     name: str
+    kind: int  # onnx.TensorProto.DataType
     shape: tuple[int, ...]
     bytes: int
+    values: tuple[int, ...] = ()  # of a few whole numbers
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of the graph. Attributes are whole numbers, by name, in the order of their names."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    domain: str = ""
+    attributes: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class GraphContents:
     """What a graph is made of."""
 
-    operators: frozenset[tuple[str, str]]  # (domain, operator)
+    nodes: tuple[Node, ...]
     constants: tuple[Constant, ...]
     external: bool  # some constant's values lie in another file
-    nested: bool  # holds subgraphs or functions
+    foreign: str  # what it holds that no graph of ours does, such as subgraphs; empty: nothing
+
+    @property
+    def operators(self) -> frozenset[tuple[str, str]]:
+        """The operators that it uses.  # (domain, operator)"""
+        return frozenset((node.domain, node.operator) for node in self.nodes)
 
 
 def read_graph(data: bytes) -> GraphContents:
-    """Return what the ONNX model in `data` is made of. Raises `ValueError` where it is not one, or is cut
-    short."""
-    operators: set[tuple[str, str]] = set()
+    """Return what the ONNX model in `data` is made of. Raises `ValueError` where it is not one, is cut short, or has
+    a constant whose bytes are not those of its shape."""
+    nodes: list[Node] = []
     constants: list[Constant] = []
-    external = nested = False
+    external, foreign = False, ""
     graphs = 0
     view = memoryview(data)
     for field, value in _fields(view):
-        if field == _MODEL_FUNCTIONS:
-            nested = True
+        if field not in _MODEL_FIELDS:
+            foreign = foreign or ("functions" if field == _MODEL_FUNCTIONS else f"field {field} of a model")
         if field != _MODEL_GRAPH:
             continue
         graphs += 1
         for part, content in _fields(_message(value)):
             if part == _GRAPH_NODE:
-                domain, operator, has_body = _node(_message(content))
-                operators.add((domain, operator))
-                nested = nested or has_body
+                node, strange = _node(_message(content))
+                nodes.append(node)
+                foreign = foreign or strange
             elif part == _GRAPH_INITIALIZER:
                 constant, elsewhere = _tensor(_message(content))
                 constants.append(constant)
                 external = external or elsewhere
-            elif part == _GRAPH_SPARSE_INITIALIZER:
-                nested = True
+            elif part not in _GRAPH_FIELDS:
+                sparse = part == _GRAPH_SPARSE_INITIALIZER
+                foreign = foreign or ("sparse constants" if sparse else f"field {part} of a graph")
     if graphs != 1:
         raise ValueError("no graph in it")
-    return GraphContents(frozenset(operators), tuple(constants), external, nested)
+    return GraphContents(tuple(nodes), tuple(constants), external, foreign)
 
 
-def _node(data: memoryview) -> tuple[str, str, bool]:
-    domain = operator = ""
-    has_body = False
+def _node(data: memoryview) -> tuple[Node, str]:
+    """Return a node, and what is foreign in it."""
+    domain = operator = foreign = ""
+    inputs, outputs, attributes = [], [], []
     for field, value in _fields(data):
-        if field == _NODE_OPERATOR:
+        if field == _NODE_INPUT:
+            inputs.append(_text(value))
+        elif field == _NODE_OUTPUT:
+            outputs.append(_text(value))
+        elif field == _NODE_OPERATOR:
             operator = _text(value)
         elif field == _NODE_DOMAIN:
             domain = _text(value)
         elif field == _NODE_ATTRIBUTE:
-            # A tensor in an attribute could be external too; our graphs keep all of theirs as constants.
-            has_body = has_body or any(part in (*_ATTRIBUTE_GRAPHS, 5, 10) for part, _ in _fields(_message(value)))
-    return domain, operator, has_body
+            name, number = "", 0
+            for part, content in _fields(_message(value)):
+                if part == _ATTRIBUTE_NAME:
+                    name = _text(content)
+                elif part == _ATTRIBUTE_INTEGER and isinstance(content, int):
+                    number = content
+                elif part not in _ATTRIBUTE_FIELDS:
+                    # A tensor in an attribute could be external too; ours are constants of the graph.
+                    foreign = foreign or "subgraphs or other attributes than numbers"
+            attributes.append((name, number))
+        elif field not in _NODE_FIELDS:
+            foreign = foreign or f"field {field} of a node"
+    return Node(operator, tuple(inputs), tuple(outputs), domain, tuple(sorted(attributes))), foreign
 
 
 def _tensor(data: memoryview) -> tuple[Constant, bool]:
     shape: list[int] = []
-    name, element, elsewhere = "", 0, False
+    name, kind, elsewhere = "", 0, False
+    values: memoryview = data[:0]
+    other = False
     for field, value in _fields(data):
         if field == _TENSOR_DIMS:
             shape += [value] if isinstance(value, int) else list(_packed(value))
         elif field == _TENSOR_TYPE and isinstance(value, int):
-            element = _BYTES_OF_TYPE.get(value, 0)
+            kind = value
         elif field == _TENSOR_NAME:
             name = _text(value)
+        elif field == _TENSOR_DATA:
+            values = _message(value)
         elif field == _TENSOR_EXTERNAL or (field == _TENSOR_LOCATION and value != 0):
             elsewhere = True
-    size = element
+        elif field not in _TENSOR_FIELDS:
+            other = True
+    size = _BYTES_OF_TYPE.get(kind, 0)
     for extent in shape:
         size *= extent
-    return Constant(name, tuple(shape), size), elsewhere
+    if not elsewhere and (other or size != len(values) or kind not in _BYTES_OF_TYPE):
+        raise ValueError(f"the constant {name[:80]!r} has not the bytes that its type and shape ask for")
+    few = kind == INT64 and 0 < len(values) <= _FEW
+    numbers = tuple(struct.unpack(f"<{len(values) // 8}q", values)) if few else ()
+    return Constant(name, kind, tuple(shape), size, numbers), elsewhere
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -38,6 +38,7 @@ from lsp_charrnn.model.files import (
     read_config,
     verify_model,
 )
+from lsp_charrnn.private import create, is_trusted, make_directory, open_regular
 
 FORMAT: Final = 1
 POINTER_FILE: Final = "installed.json"
@@ -77,7 +78,7 @@ def make_place(root: str | os.PathLike[str]) -> Path:
     place = place_of(root)
     try:
         for directory in (place.parent, place):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
     except OSError as error:
         raise OutputError(f"cannot make {place} ({error.strerror}): make its parent writable.") from error
     return place
@@ -86,7 +87,7 @@ def make_place(root: str | os.PathLike[str]) -> Path:
 def pointer_of(root: str | os.PathLike[str]) -> bytes | None:
     """Return what changes when another model is installed for a project; None while it has none. Never raises."""
     try:
-        with (place_of(root) / POINTER_FILE).open("rb") as file:
+        with open_regular(place_of(root) / POINTER_FILE) as file:
             return file.read(_MAX_POINTER)
     except OSError:
         return None
@@ -97,8 +98,13 @@ def installed_model(root: str | os.PathLike[str]) -> Path | None:
 
     Raises `ModelError` where it cannot be told which one it is.
     """
-    pointer = pointer_of(root)
-    return None if pointer is None else _pointed(place_of(root), pointer)[1]
+    pointer, place = pointer_of(root), place_of(root)
+    if pointer is None:
+        return None
+    with suppress(OSError):
+        if not is_trusted(place.stat()):
+            raise ModelError(f"others can change the project's model: make {place} yours alone by `chmod 700`.")
+    return _pointed(place, pointer)[1]
 
 
 def model_of_project(root: str | os.PathLike[str], language: str) -> Path | None:
@@ -112,12 +118,13 @@ def list_installed() -> list[Installed]:
     found = []
     for pointer in sorted(projects_directory().glob(f"*/{POINTER_FILE}")):
         try:
-            root, path = _pointed(pointer.parent, pointer.read_bytes())
+            with open_regular(pointer) as file:
+                root, path = _pointed(pointer.parent, file.read(_MAX_POINTER))
             found.append(Installed(root, describe(path)))
-        except OSError:
-            continue
         except ModelError as error:
             found.append(Installed("", ModelInfo(pointer.parent.name, pointer.parent, problem=str(error))))
+        except OSError:
+            continue
     return sorted(found, key=lambda one: (one.root, one.model.path))
 
 
@@ -184,7 +191,7 @@ def alone(root: str | os.PathLike[str]) -> Iterator[None]:
     """Keep other processes from making this project's model meanwhile. Raises `OutputError` where one is at it."""
     path = make_place(root) / _LOCK_FILE
     try:
-        file = path.open("ab")
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
     except OSError as error:
         raise OutputError(f"cannot write {path} ({error.strerror}): make it writable.") from error
     with file:
@@ -233,7 +240,7 @@ def _forget_older(place: Path, version: str) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
+    with create(path) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from lsp_charrnn.errors import ModelError
+from lsp_charrnn.model.runtime import ort
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import VOCABULARY
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.errors import OutputError
 from lsp_charrnn.model.installed import project_key
+from lsp_charrnn.private import is_private, is_trusted, make_directory, open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -139,10 +140,9 @@ def _read(path: Path, root: Path) -> Index | None:
     facts = header["__metadata__"]
     if [facts.get(name) for name in ("version", "contexts", "root")] != [str(VERSION), _contexts(), _name(root)]:
         return None
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         status = os.fstat(file.fileno())
-        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-            raise ValueError("it is another user's")
+        _check_owner(file.fileno())
         places = {}
         for name, (kind, _) in _TYPES.items():
             about = header[name]
@@ -176,7 +176,7 @@ def _checked(file: BinaryIO, places: Mapping[str, tuple[int, int]], files: str) 
         last = None
         while low < high:
             piece = buffer[: min(high - low, _PIECE)]
-            if file.readinto(piece) != len(piece):  # type: ignore[attr-defined]  # it is unbuffered, so it can
+            if file.readinto(piece) != len(piece):  # type: ignore[attr-defined]  # it can, and fills it
                 raise ValueError("it ends too early")
             low += len(piece)
             found = zlib.crc32(piece, found)
@@ -220,11 +220,9 @@ def write(path: Path, root: Path, index: Index) -> None:
 
 
 def _make_private(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A folder that the user has named may hold other things, and be meant for others: its files alone are private.
-    if os.name == "posix" and directory == cache_directory():
-        with suppress(OSError):
-            directory.chmod(0o700)
+    if directory == cache_directory() or not directory.exists():
+        make_directory(directory)
 
 
 def _put(path: Path, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -281,9 +279,24 @@ def _left(directory: Path) -> list[Path]:
     return found
 
 
+def _check_owner(descriptor: int) -> None:
+    """Raise `ValueError` for a file that others can have written; close it to them where they can read it."""
+    if os.name != "posix":
+        return
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
+        raise ValueError("it is another user's")
+    if not is_trusted(status):
+        raise ValueError("others can change it")
+    if not is_private(status):
+        with suppress(OSError):
+            os.fchmod(descriptor, 0o600)
+
+
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a safetensors file, and where its values begin."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        _check_owner(file.fileno())
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= _MAX_HEADER:
             raise ValueError("its header is damaged")

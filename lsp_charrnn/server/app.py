@@ -36,6 +36,7 @@ from lsp_charrnn.model.installed import pointer_of
 from lsp_charrnn.model.step import Model
 from lsp_charrnn.project.secrets import is_secret
 from lsp_charrnn.server import checking, commands, fallback, inline, seeing
+from lsp_charrnn.server.access import Access, checks_handshake, first_messages, is_loopback
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
 from lsp_charrnn.server.memory import give_back, share_one_heap
 from lsp_charrnn.server.models import Models, NoModelError
@@ -48,6 +49,8 @@ from lsp_charrnn.server.structure import converter
 from lsp_charrnn.server.training import Training, Trainings
 from lsp_charrnn.server.transport import (
     DescriptorWriter,
+    Framing,
+    FramingError,
     SocketWriter,
     WebSocketWriter,
     read_in_thread,
@@ -741,16 +744,21 @@ def serve_tcp(
     port: int,
     settings: Settings | None = None,
     *,
+    access: Access,
     log_level: str = "warning",
     make_session: MakeSession = Session,
     caches: Path | None = None,
 ) -> int:
     """Serve any number of clients over TCP until interrupted. Each has its own documents and settings.
 
-    They share the process, and so the model thread and the loaded models. Raises `ListenError`.
+    They share the process, and so the model thread and the loaded models. `access` is what each must show first.
+    Raises `ListenError`, also for an address that other machines reach where nothing is to be shown.
     """
     configure_logging(log_level)
-    return _run(lambda new_server: _serve_tcp(new_server, host, port), settings, make_session, caches, interrupted=0)
+    _check_reach(host, access)
+    return _run(
+        lambda new_server: _serve_tcp(new_server, host, port, access), settings, make_session, caches, interrupted=0
+    )
 
 
 def serve_ws(
@@ -758,6 +766,7 @@ def serve_ws(
     port: int,
     settings: Settings | None = None,
     *,
+    access: Access,
     log_level: str = "warning",
     make_session: MakeSession = Session,
     caches: Path | None = None,
@@ -767,7 +776,10 @@ def serve_ws(
     Web pages of other hosts are refused: any page that the user visits could connect otherwise.
     """
     configure_logging(log_level)
-    return _run(lambda new_server: _serve_ws(new_server, host, port), settings, make_session, caches, interrupted=0)
+    _check_reach(host, access)
+    return _run(
+        lambda new_server: _serve_ws(new_server, host, port, access), settings, make_session, caches, interrupted=0
+    )
 
 
 def configure_logging(level: str) -> None:
@@ -827,11 +839,22 @@ async def _serve_stdio(new_server: NewServer, source: int, sink: int) -> int:
     return code
 
 
-async def _serve_tcp(new_server: NewServer, host: str, port: int) -> int:
+async def _serve_tcp(new_server: NewServer, host: str, port: int, access: Access) -> int:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server = new_server()
-        server.protocol.set_writer(SocketWriter(writer))
-        await _until_done(server, read_stream(reader, server.protocol.receive_all))
+        framing, sink = Framing(), SocketWriter(writer)
+        try:
+            first = await first_messages(reader, framing, access)
+        except (FramingError, OSError, asyncio.TimeoutError) as error:
+            logger.warning("a client was cut off before it had shown a token: %s", error or "it took too long")
+            first = b""
+        if isinstance(first, bytes):
+            if first:
+                sink.write(b"Content-Length: %d\r\n\r\n%b" % (len(first), first))
+        else:
+            server = new_server()
+            server.protocol.set_writer(sink)
+            server.protocol.receive_all(first)
+            await _until_done(server, read_stream(reader, server.protocol.receive_all, framing))
         writer.close()
         with suppress(OSError, asyncio.TimeoutError):
             await asyncio.wait_for(writer.wait_closed(), FLUSHED)
@@ -842,12 +865,14 @@ async def _serve_tcp(new_server: NewServer, host: str, port: int) -> int:
     except (OSError, OverflowError) as error:
         raise _cannot_listen(host, port, error) from error
     async with listening:
-        _announce(listening.sockets[0].getsockname())
-        await listening.serve_forever()
+        address = listening.sockets[0].getsockname()
+        with access.kept(address[1]) as token:
+            _announce(address, token)
+            await listening.serve_forever()
     return 0
 
 
-async def _serve_ws(new_server: NewServer, host: str, port: int) -> int:
+async def _serve_ws(new_server: NewServer, host: str, port: int, access: Access) -> int:
     from websockets.asyncio.server import serve
 
     async def connected(socket: ServerConnection) -> None:
@@ -861,12 +886,22 @@ async def _serve_ws(new_server: NewServer, host: str, port: int) -> int:
     # No Origin: not a browser. Size: a document may be large. Compression would cost more than it saves, at home.
     own_pages = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
     try:
-        listening = await serve(connected, host, port, origins=[None, own_pages], max_size=1 << 28, compression=None)
+        listening = await serve(
+            connected,
+            host,
+            port,
+            process_request=checks_handshake(access),
+            origins=[None, own_pages],
+            max_size=1 << 28,
+            compression=None,
+        )
     except (OSError, OverflowError) as error:
         raise _cannot_listen(host, port, error) from error
     async with listening:
-        _announce(next(iter(listening.sockets)).getsockname())
-        await listening.serve_forever()
+        address = next(iter(listening.sockets)).getsockname()
+        with access.kept(address[1]) as token:
+            _announce(address, token)
+            await listening.serve_forever()
     return 0
 
 
@@ -880,9 +915,21 @@ async def _until_done(server: Server, reading: Coroutine[Any, Any, None]) -> Non
         server.close()
 
 
-def _announce(address: tuple[Any, ...]) -> None:
+def _announce(address: tuple[Any, ...], token: Path | None) -> None:
     host, port = address[:2]
-    print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", file=sys.stderr, flush=True)
+    where = "" if token is None else f", token in {token}"
+    print(f"listening on {f'[{host}]' if ':' in host else host}:{port}{where}", file=sys.stderr, flush=True)
+
+
+def _check_reach(host: str, access: Access) -> None:
+    """Raise `ListenError` for an address that others reach without a token; say what else to think of otherwise."""
+    if is_loopback(host):
+        return
+    if access.token is None:
+        raise ListenError(f"{host} is reached from other machines: leave out --no-token, or listen on 127.0.0.1.")
+    logger.warning(
+        "%s is reached from other machines, and nothing is encrypted: go through ssh, or a network of yours.", host
+    )
 
 
 def _cannot_listen(host: str, port: int, error: Exception) -> ListenError:

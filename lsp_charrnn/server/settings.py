@@ -12,8 +12,9 @@ from lsp_charrnn.config import Settings, parse_settings
 
 SECTION: Final = "lspCharrnn"
 
-# What an editor's client keeps for itself under the same section: no concern of the server, and no mistake.
-_CLIENT_ONLY: Final = frozenset({"command", "server", "trace"})
+# What an editor's client keeps for itself under the same section, and the token that `access` has looked at: no
+# settings, and no mistakes.
+_CLIENT_ONLY: Final = frozenset({"command", "server", "token", "trace"})
 
 
 def read_settings(data: object, base: Settings | None = None) -> tuple[Settings, list[str]]:

@@ -274,9 +274,11 @@ class _Room:
             self._condition.notify()
 
 
-async def read_stream(reader: asyncio.StreamReader, receive: Callable[[list[bytes]], None]) -> None:
-    """Hand the messages of a TCP connection to `receive` until it ends."""
-    framing = Framing()
+async def read_stream(
+    reader: asyncio.StreamReader, receive: Callable[[list[bytes]], None], framing: Framing | None = None
+) -> None:
+    """Hand the messages of a TCP connection to `receive` until it ends; `framing` may have some of it already."""
+    framing = Framing() if framing is None else framing
     try:
         while data := await reader.read(_READ):
             bodies = framing.feed(data)

@@ -34,8 +34,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lsp_charrnn import __version__
 from lsp_charrnn.errors import CorpusError, OutputError
+from lsp_charrnn.private import make_directory
 from lsp_charrnn.text import symbols
-from lsp_charrnn.train import corpus, duplicates, secrets, shards
+from lsp_charrnn.train import archives, corpus, duplicates, secrets, shards
 from lsp_charrnn.train.cluster import connected, run_all
 from lsp_charrnn.train.corpus import (
     EXACT_DUPLICATE,
@@ -117,7 +118,8 @@ def build(
     work = out / WORK
     _refuse(out, sources, held_out)
     try:
-        work.mkdir(parents=True, exist_ok=True)
+        make_directory(out)  # with the text of whoever's code it is
+        make_directory(work)
         for leftover in (*work.glob(".*.partial"), *out.glob(".*.partial")):  # of a run that was killed
             leftover.unlink()
         fetched = Path(fetched).absolute() if fetched is not None else out / FETCHED
@@ -230,7 +232,7 @@ def _rules(suffixes: tuple[str, ...], held_out: Sequence[Path], work: Path) -> R
 def code_version() -> str:
     """Return what changes with the code that makes parts: the modules' own text, and the two libraries' versions."""
     digest = hashlib.sha256(f"{_PART_FORMAT} {version('detect-secrets')} {version('datasketch')}".encode())
-    for module in (corpus, secrets, duplicates, symbols):
+    for module in (archives, corpus, secrets, duplicates, symbols):
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()
 

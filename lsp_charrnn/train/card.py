@@ -16,6 +16,7 @@ from typing import Any, Final
 from lsp_charrnn.errors import OutputError
 from lsp_charrnn.model.files import CARD_FILE, CONFIG_FILE, read_config
 from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.private import create
 
 _PROJECTS_LISTED: Final = 200
 _EVALUATION: Final = re.compile(r"^## Evaluation\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -74,8 +75,9 @@ def add_evaluation(model_dir: str | os.PathLike[str], facts: Mapping[str, Any]) 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        partial.unlink(missing_ok=True)  # of a run that was killed
+        with create(partial) as file:
+            file.write(text.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -32,6 +32,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(contiguous, str(temporary), metadata={"format": FORMAT, "facts": json.dumps(facts)})
+        temporary.chmod(0o600)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -9,12 +9,9 @@ batches and the carried state are the trainer's.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import tarfile
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
@@ -30,7 +27,9 @@ from rich.table import Table
 
 from lsp_charrnn.config import PROGRAMMING_LANGUAGES
 from lsp_charrnn.errors import CorpusError
+from lsp_charrnn.private import read_regular
 from lsp_charrnn.text.symbols import header, normalise
+from lsp_charrnn.train.archives import ARCHIVE_SUFFIXES, UNREADABLE, archive_members, archive_project
 from lsp_charrnn.train.secrets import without_secrets
 
 MANIFEST: Final = ".lsp-charrnn-corpus.json"  # written by `fetch`: each child of its directory is a project
@@ -87,10 +86,10 @@ LANGUAGES: Final[dict[str, str]] = {
 PROGRAM_SUFFIXES: Final = tuple(suffix for suffix, name in LANGUAGES.items() if name in PROGRAMMING_LANGUAGES)
 _MAIN_SHARE: Final = 0.1  # of a text in programming languages: what makes less of it is by the way
 
-ARCHIVE_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar", ".zip", ".whl")
 MAX_FILE_BYTES: Final = 200_000
-MAX_ARCHIVE_BYTES: Final = 4_000_000_000  # unpacked: past this an archive is a bomb, not a release
-MAX_ARCHIVE_MEMBERS: Final = 500_000
+_MAX_MANIFEST: Final = 64 << 20  # bytes
+_MAX_IGNORE_FILE: Final = 1 << 20  # bytes
+_PLAIN_NAME: Final = re.compile(r"[^/\\\0.][^/\\\0]*")
 MAX_PROJECT_SHARE: Final = 0.05  # of the characters kept, so that no house style dominates
 HELD_OUT_CHARACTERS: Final = 200_000  # what a run is judged by: read at each checkpoint, more would cost training time
 
@@ -121,9 +120,6 @@ _COPYLEFT: Final = re.compile(
     rb"|SPDX-License-Identifier:\s*(?:[AL]?GPL|MPL|EPL|CDDL)"
 )
 _LICENCE_WITHIN: Final = 3000  # bytes from the top
-
-# What a damaged archive or file raises when it is read; RuntimeError is zipfile's for an encrypted member.
-_UNREADABLE: Final = (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 _LONGEST_LINE: Final = 2000  # bytes: nobody types one
 _LONG_LINE: Final = 300
@@ -356,7 +352,7 @@ def examine(
                 continue
             try:
                 data = found.read()
-            except _UNREADABLE:
+            except UNREADABLE:
                 report.drop("unreadable", found.size)
                 continue
             text = normalise(data.removeprefix(b"\xef\xbb\xbf"))
@@ -553,8 +549,11 @@ def _find(unit: Unit, suffixes: Sequence[str]) -> Iterator[_Found]:
 
 def _manifest_projects(manifest: Path) -> list[str]:
     try:
-        return sorted(json.loads(manifest.read_text("utf-8"))["projects"])
-    except (ValueError, KeyError, TypeError) as error:
+        names = json.loads(read_regular(manifest, _MAX_MANIFEST))["projects"]
+        if not all(isinstance(name, str) and _PLAIN_NAME.fullmatch(name) for name in names):
+            raise ValueError("a project's name that is a path")  # it could lead out of the directory
+        return sorted(names)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorpusError(f"{manifest} is damaged ({error}); run `lsp-charrnn corpus fetch` again.") from error
 
 
@@ -612,8 +611,8 @@ def _ignore_rules(directory: Path) -> list[_Rules]:
     found = []
     for file in (directory / ".git" / "info" / "exclude", directory / ".gitignore"):
         try:
-            lines = file.read_text("utf-8", errors="replace").splitlines()
-        except OSError:
+            lines = read_regular(file, _MAX_IGNORE_FILE).decode("utf-8", "replace").splitlines()
+        except (OSError, ValueError):
             continue
         found.append((directory, GitIgnoreSpec.from_lines(lines)))
     return found
@@ -646,62 +645,6 @@ def _is_ignored(path: Path, rules: list[_Rules], *, directory: bool) -> bool:
         if verdict is not None:
             return verdict
     return False
-
-
-def archive_project(name: str) -> str:
-    """Return the project that an archive's file name stands for: `Foo_Bar-1.2.tar.gz` is `foo-bar`."""
-    stem = next((name[: -len(end)] for end in ARCHIVE_SUFFIXES if name.lower().endswith(end)), name)
-    is_wheel = name.lower().endswith(".whl")
-    stem = stem.split("-")[0] if is_wheel else re.sub(r"-v?\d.*$", "", stem)
-    return re.sub(r"[-_.]+", "-", stem).lower()
-
-
-def archive_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
-    """Yield (path inside, size, read) of each regular file; a release's top directory is taken off.
-
-    `read` must be called before the next one is asked for. Links, devices, and names that point outside the
-    archive are passed over. Raises `CorpusError` for an archive that is damaged or unpacks beyond reason.
-    """
-    total = 0
-    opened = _zip_members if zipfile.is_zipfile(path) else _tar_members
-    is_wheel = path.name.lower().endswith(".whl")
-    try:
-        for number, (name, size, read) in enumerate(opened(path)):
-            total += size
-            if total > MAX_ARCHIVE_BYTES or number >= MAX_ARCHIVE_MEMBERS:
-                raise CorpusError(f"{path} unpacks to more than an archive of source code should; leave it out.")
-            parts = PurePosixPath(name.replace("\\", "/")).parts
-            if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
-                continue
-            top = re.sub(r"[-_.]+", "-", parts[0]).lower()
-            if len(parts) > 1 and not is_wheel and top.startswith(archive_project(path.name) + "-"):
-                parts = parts[1:]
-            yield "/".join(parts), size, read
-    except _UNREADABLE as error:
-        raise CorpusError(f"{path} is not an archive that can be read ({error}); fetch it again.") from error
-
-
-def _zip_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir():
-
-                def read(info: zipfile.ZipInfo = info) -> bytes:
-                    with archive.open(info) as member:
-                        return member.read(info.file_size)  # never more than the directory promised
-
-                yield info.filename, info.file_size, read
-
-
-def _tar_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
-    with tarfile.open(path, "r:*") as archive:
-        for info in archive:
-            if info.isfile():
-
-                def read(info: tarfile.TarInfo = info) -> bytes:
-                    return (archive.extractfile(info) or io.BytesIO()).read()
-
-                yield info.name, info.size, read
 
 
 def _find_in_archive(path: Path, suffixes: Sequence[str]) -> Iterator[_Found]:
@@ -763,7 +706,7 @@ def telling_lines_of(paths: Sequence[Path | str], suffixes: Sequence[str]) -> se
             if found.drop is None and found.size <= 10 * MAX_FILE_BYTES:
                 try:
                     lines |= _telling_lines(normalise(found.read()))
-                except _UNREADABLE as error:
+                except UNREADABLE as error:
                     raise CorpusError(f"{found.path} is held out, and cannot be read ({error}).") from error
     return lines
 

@@ -50,6 +50,7 @@ from lsp_charrnn.model.files import (
     read_config,
 )
 from lsp_charrnn.model.spec import ANCHORS, ModelSpec
+from lsp_charrnn.private import create
 from lsp_charrnn.text.symbols import VOCABULARY
 
 Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
@@ -524,9 +525,9 @@ def _write_directory(out: Path, files: Mapping[str, bytes]) -> None:
     new, old = out.parent / f".{out.name}.{mark}.new", out.parent / f".{out.name}.{mark}.old"
     _tidy_up(out)
     try:
-        new.mkdir()
+        new.mkdir(mode=0o700)  # a model can repeat what it has read
         for name, data in files.items():
-            with (new / name).open("wb") as file:
+            with create(new / name) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -30,7 +30,8 @@ from typing import Any, Final, Literal, get_args
 from rich.table import Table
 
 from lsp_charrnn.errors import CorpusError, OutputError
-from lsp_charrnn.train.corpus import LANGUAGES, MANIFEST, archive_members
+from lsp_charrnn.train.archives import MAX_ARCHIVE_BYTES, archive_members
+from lsp_charrnn.train.corpus import LANGUAGES, MANIFEST
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -430,14 +431,23 @@ def _installed_files(package: Path) -> Path:
     """Unwrap the tar of what a Debian package installs. Its scripts are in the other half, which stays shut."""
     tar = package.with_suffix(".tar")
     try:
-        with tar.open("wb") as file:
+        with tar.open("wb") as file, tempfile.TemporaryFile() as said:
             command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-            subprocess.run(command, stdout=file, stderr=subprocess.PIPE, timeout=_SECONDS_PER_RELEASE, check=True)
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process:
+                assert process.stdout is not None
+                left = MAX_ARCHIVE_BYTES
+                while piece := process.stdout.read(1 << 20):
+                    left -= len(piece)
+                    if left < 0:
+                        process.kill()
+                        raise CorpusError(f"{package.name} unpacks to more than an archive of source code should.")
+                    file.write(piece)
+            if process.returncode != 0:
+                said.seek(0)
+                why = said.read(1000).decode("utf-8", "replace")
+                raise CorpusError(f"dpkg-deb could not unpack {package.name}: {why}")
     except FileNotFoundError as error:
         raise CorpusError("dpkg-deb is not on this machine; fetch Debian packages on Debian.") from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode("utf-8", "replace")
-        raise CorpusError(f"dpkg-deb could not unpack {package.name}: {said}") from error
     return tar
 
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from lsp_charrnn.errors import OutputError
+from lsp_charrnn.private import make_directory
 from lsp_charrnn.train.loop import Progress
 from lsp_charrnn.train.progress import visible
 
@@ -53,7 +54,7 @@ class Journal:
     def __init__(self, directory: Path, *, title: str, resumed_at: int | None = None) -> None:
         self._directory, self._title = directory, title
         with self._writing():
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
             shutil.rmtree(directory / EVENTS_DIR, ignore_errors=True)
             if resumed_at is None:
                 for name in (LOG_FILE, SAMPLES_FILE, PICTURE_FILE):

@@ -32,6 +32,7 @@ from torch.nn import functional
 from lsp_charrnn.config import DEFAULT_MINUTES, OPTIMISERS, TrainOptions
 from lsp_charrnn.errors import CorpusError, OutputError, SettingError
 from lsp_charrnn.model.spec import ModelSpec
+from lsp_charrnn.private import make_directory
 from lsp_charrnn.text.symbols import FIRST_SPECIAL, START, header, to_symbols
 from lsp_charrnn.train.batches import IGNORED, Document, LaneBatches, window_of
 from lsp_charrnn.train.checkpoint import (
@@ -163,7 +164,7 @@ def train(
         ranks.in_turn(lambda: run.restore(checkpoint))
     else:
         try:
-            run_dir.mkdir(parents=True, exist_ok=True)
+            make_directory(run_dir)
         except OSError as error:
             raise OutputError(f"cannot make {run_dir} ({error.strerror}): choose another --out.") from error
     judged = judging(heldout) if ranks.leads else []

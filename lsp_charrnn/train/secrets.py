@@ -27,6 +27,8 @@ _MARK_HEX: Final = _marking(_DIGITS + b"abcdefABCDEF")
 _MARK_TOKEN: Final = _marking(_DIGITS + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_+/=-")
 _HAS_DIGIT: Final = re.compile(rb"[0-9]")
 _LONG_ENOUGH_WITHOUT_DIGITS: Final = 40
+# One AWS key in thirty has no digit (its letters are those of base32), and is told by its beginning.
+_BY_BEGINNING: Final = re.compile(rb"(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[A-Z0-9]{16}|[rs]k_live_[A-Za-z0-9]{24}")
 _USER_AND_PASSWORD: Final = re.compile(rb"://[^/\s:@]+:[^/\s:@]+@")
 _LONGEST_KEY: Final = 8192  # bytes of a private key in PEM
 _LEFT_OUT: Final = frozenset({"KeywordDetector", "IPPublicDetector"})
@@ -75,7 +77,11 @@ def _suspects(text: bytes) -> Iterator[int]:
     for start, _ in _runs(text.translate(_MARK_HEX), _HEX_RUN):
         yield start
     for start, end in _runs(text.translate(_MARK_TOKEN), _RUN):
-        if end - start >= _LONG_ENOUGH_WITHOUT_DIGITS or _HAS_DIGIT.search(text, start, end):
+        if (
+            end - start >= _LONG_ENOUGH_WITHOUT_DIGITS
+            or _HAS_DIGIT.search(text, start, end)
+            or _BY_BEGINNING.search(text, start, end)
+        ):
             yield start
     for match in _USER_AND_PASSWORD.finditer(text):
         yield match.start()

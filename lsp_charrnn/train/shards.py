@@ -59,7 +59,6 @@ def write_whole(path: Path, data: bytes | bytearray) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
         Path(partial).replace(path)
     finally:
         Path(partial).unlink(missing_ok=True)
@@ -154,8 +153,11 @@ def open_corpus(directory: Path | str, *, rank: int = 0, size: int = 1) -> Built
     try:
         shards = {kind: [Shard(**entry) for entry in data["shards"][kind]] for kind in ("train", "held_out")}
         facts, suffixes = data["corpus"], tuple(data["rules"]["suffixes"])
+        strange = [one.name for of_kind in shards.values() for one in of_kind if Path(one.name).name != one.name]
     except (KeyError, TypeError) as error:
         raise _damaged(directory / CORPUS_FILE, f"no {error}") from error
+    if strange:
+        raise _damaged(directory / CORPUS_FILE, f"the shard {strange[0]!r} is not in it")
     for shard in (*shards["train"][rank::size], *(shards["held_out"] if rank == 0 else ())):
         _verify(directory / (shard.name + SYMBOLS), shard.symbols, shard.sha256)
         _verify(directory / (shard.name + OFFSETS), 8 * (shard.documents + 1), shard.offsets_sha256)

@@ -18,6 +18,7 @@ from lsp_charrnn.errors import ModelError
 from lsp_charrnn.model import files
 from lsp_charrnn.model.files import find_model, list_models, load_model, load_weights, model_for_language, verify_model
 from lsp_charrnn.model.graph import read_graph
+from lsp_charrnn.model.layout import is_same, reading_graph, stepping_graph
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.train.export import export_model, renew_model
 
@@ -285,6 +286,15 @@ def test_graph_with_external_weights(model: Path, name: str) -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_graph_that_makes_no_sense(model: Path, name: str) -> None:
     change_graph(model, name, lambda graph: graph.graph.node.pop())
+    refused(model, f"{name} is not the graph that this version writes for a 2×16 lstm: write it anew")
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_of_another_operator_set(model: Path, name: str) -> None:
+    def raise_version(graph: onnx.ModelProto) -> None:
+        graph.opset_import[0].version = 10_000
+
+    change_graph(model, name, raise_version)
     refused(model, "ONNX Runtime .* refuses the graph")
 
 
@@ -298,7 +308,8 @@ def test_graph_is_read_as_onnx_reads_it(model: Path, name: str) -> None:
         tensor.name: tuple(tensor.dims) for tensor in graph.initializer
     }
     assert not contents.external
-    assert not contents.nested
+    assert not contents.foreign
+    assert is_same(contents, (reading_graph if name == "model.onnx" else stepping_graph)(SPEC))
 
 
 def test_noise_is_never_more_than_a_value_error(model: Path) -> None:

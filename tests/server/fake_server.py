@@ -17,6 +17,7 @@ from lsp_charrnn.config import Settings
 from lsp_charrnn.engine.session import Answer, Completion, Reading
 from lsp_charrnn.errors import DocumentNotOpenError, ModelError
 from lsp_charrnn.model.step import Model
+from lsp_charrnn.server.access import EVERYBODY
 from lsp_charrnn.server.app import serve_stdio, serve_tcp, serve_ws
 from lsp_charrnn.text.document import Document, Edit
 
@@ -133,7 +134,7 @@ if __name__ == "__main__":
     make = FakeSession
     how = sys.argv[1:] or ["stdio"]
     if how[0] == "tcp":
-        sys.exit(serve_tcp("127.0.0.1", int(how[1]), make_session=make))  # type: ignore[arg-type]
+        sys.exit(serve_tcp("127.0.0.1", int(how[1]), access=EVERYBODY, make_session=make))  # type: ignore[arg-type]
     if how[0] == "ws":
-        sys.exit(serve_ws("127.0.0.1", int(how[1]), make_session=make))  # type: ignore[arg-type]
+        sys.exit(serve_ws("127.0.0.1", int(how[1]), access=EVERYBODY, make_session=make))  # type: ignore[arg-type]
     sys.exit(serve_stdio(make_session=make))  # type: ignore[arg-type]

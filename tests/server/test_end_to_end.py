@@ -33,6 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 URI = "file:///project/a.py"
 # The tiny model knows one word by heart; what the documents of these tests have held is not to change that.
 BY_HEART = {"memory.document": False, "decode.budgetMs": 5000}  # whatever else this machine does
+PATIENCE = 60  # seconds until a server on a port is given up
 SERVE = (sys.executable, "-m", "lsp_charrnn", "serve")
 
 
@@ -386,9 +387,12 @@ def message(method: str, params: Any = None, number: int | None = None) -> bytes
     return b"Content-Length: %d\r\n\r\n" % len(data) + data
 
 
-INITIALIZE = message(
-    "initialize", {"processId": None, "rootUri": None, "capabilities": {}, "initializationOptions": BY_HEART}, 1
-)
+def first_message(options: Any) -> bytes:
+    params = {"processId": None, "rootUri": None, "capabilities": {}, "initializationOptions": options}
+    return message("initialize", params, 1)
+
+
+INITIALIZE = first_message(BY_HEART)
 
 
 @pytest.mark.parametrize(
@@ -434,26 +438,29 @@ async def test_a_client_that_speaks_something_else(tiny_model: Path) -> None:
 
 
 @asynccontextmanager
-async def listening(model: Path, *arguments: str) -> AsyncIterator[int]:
-    """Start the server on a port of its choice; return the port."""
+async def listening(model: Path, data: Path, *arguments: str) -> AsyncIterator[tuple[int, str]]:
+    """Start the server on a port of its choice, with its data in `data`; return the port, and the token it made."""
     # What a shell starts with `&` ignores Ctrl-C, and so do its children; what is caught here is not ignored there.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = await asyncio.create_subprocess_exec(
-            *SERVE, *arguments, stderr=asyncio.subprocess.PIPE, env=environment(model)
+            *SERVE,
+            *arguments,
+            stderr=asyncio.subprocess.PIPE,
+            env={**environment(model), "XDG_DATA_HOME": str(data)},
         )
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     try:
-        line = (await asyncio.wait_for(process.stderr.readline(), 20)).decode()
-        found = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)
+        line = (await asyncio.wait_for(process.stderr.readline(), PATIENCE)).decode()
+        found = re.fullmatch(r"listening on 127\.0\.0\.1:(\d+), token in (.+)\n", line)
         assert found is not None, line
-        yield int(found[1])
+        yield int(found[1]), Path(found[2]).read_text().strip()
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            rest = await asyncio.wait_for(process.stderr.read(), 20)
+            rest = await asyncio.wait_for(process.stderr.read(), PATIENCE)
         except asyncio.TimeoutError:
             process.kill()
             raise
@@ -463,14 +470,14 @@ async def listening(model: Path, *arguments: str) -> AsyncIterator[int]:
 OPEN = {"textDocument": {"uri": URI, "languageId": "python", "version": 1, "text": "q"}}
 
 
-async def test_tcp_serves_several_clients_each_with_its_own_documents(tiny_model: Path) -> None:
-    async with listening(tiny_model, "--tcp", "127.0.0.1:0") as port:
+async def test_tcp_serves_several_clients_each_with_its_own_documents(tiny_model: Path, tmp_path: Path) -> None:
+    async with listening(tiny_model, tmp_path, "--tcp", "127.0.0.1:0") as (port, token):
         # The port is taken now: a second server says so in one sentence.
         second = await asyncio.to_thread(
             subprocess.run,
             [*SERVE, "--tcp", f"127.0.0.1:{port}"],
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
         assert second.returncode == 2
@@ -478,7 +485,7 @@ async def test_tcp_serves_several_clients_each_with_its_own_documents(tiny_model
 
         async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Framing]:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(INITIALIZE)
+            writer.write(first_message({**BY_HEART, "token": token}))
             framing = Framing()
             assert "capabilities" in (await receive(reader, framing))["result"]
             writer.write(message("initialized", {}))
@@ -486,7 +493,7 @@ async def test_tcp_serves_several_clients_each_with_its_own_documents(tiny_model
 
         async def receive(reader: asyncio.StreamReader, framing: Framing) -> Any:
             while True:
-                for body in framing.feed(await asyncio.wait_for(reader.read(1 << 16), 10)):
+                for body in framing.feed(await asyncio.wait_for(reader.read(1 << 16), PATIENCE)):
                     return json.loads(body)
 
         first, other = await connect(), await connect()
@@ -497,7 +504,7 @@ async def test_tcp_serves_several_clients_each_with_its_own_documents(tiny_model
         assert (await receive(other[0], other[2]))["error"]["code"] == -32602
         first[1].write(message("shutdown", number=3) + message("exit"))
         assert (await receive(first[0], first[2]))["result"] is None
-        assert await asyncio.wait_for(first[0].read(), 10) == b""  # hung up
+        assert await asyncio.wait_for(first[0].read(), PATIENCE) == b""  # hung up
         first[1].close()
         other[1].write(message("textDocument/didOpen", OPEN))
         other[1].write(message(INLINE, at(0, 1, uri=URI), 4))
@@ -505,15 +512,15 @@ async def test_tcp_serves_several_clients_each_with_its_own_documents(tiny_model
         other[1].close()  # without a word
 
 
-async def test_web_sockets_and_no_foreign_web_pages(tiny_model: Path) -> None:
+async def test_web_sockets_and_no_foreign_web_pages(tiny_model: Path, tmp_path: Path) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus
 
     def text(method: str, params: Any = None, number: int | None = None) -> str:
         return Framing().feed(message(method, params, number))[0].decode()
 
-    async with listening(tiny_model, "--ws", "127.0.0.1:0") as port:
-        address = f"ws://127.0.0.1:{port}"
+    async with listening(tiny_model, tmp_path, "--ws", "127.0.0.1:0") as (port, token):
+        address = f"ws://127.0.0.1:{port}/?token={token}"
         with pytest.raises(InvalidStatus, match="403"):
             await connect(address, origin="https://elsewhere.example")  # type: ignore[arg-type]
         async with connect(address, origin="http://localhost:3000") as client:  # type: ignore[arg-type]
@@ -529,7 +536,7 @@ async def test_web_sockets_and_no_foreign_web_pages(tiny_model: Path) -> None:
             await client.send(text("shutdown", number=3))
             assert json.loads(await client.recv())["result"] is None
             await client.send(text("exit"))
-            await asyncio.wait_for(client.wait_closed(), 10)
+            await asyncio.wait_for(client.wait_closed(), PATIENCE)
 
 
 async def test_a_port_in_use() -> None:
@@ -541,7 +548,7 @@ async def test_a_port_in_use() -> None:
             subprocess.run,
             [*SERVE, "--ws", f"127.0.0.1:{port}"],
             capture_output=True,
-            timeout=20,
+            timeout=PATIENCE,
             check=False,
         )
     assert done.returncode == 2

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lsp_charrnn.errors import CorpusError
 from lsp_charrnn.text.symbols import HEADER_END, START
-from lsp_charrnn.train import corpus
+from lsp_charrnn.train import archives, corpus
 from lsp_charrnn.train.corpus import (
     DropReport,
     SourceFile,
@@ -164,7 +164,7 @@ def test_archives_are_read_in_place(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_unpacks_beyond_reason_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "MAX_ARCHIVE_BYTES", 100)
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 100)
     with pytest.raises(CorpusError, match="leave it out"):
         read_corpus([tar(tmp_path / "bomb-1.tar.gz", {"bomb-1/a.py": code("a")})])
 
