@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
+.PHONY: help try test install dist test-dist test-pythons test-team commands site lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
 	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages evolution
 
 help:  ## show this list
@@ -34,6 +34,14 @@ test-pages: $(VENV)/.pages-installed  ## try the explorer's page in a real headl
 	$(BIN)/python -m pytest tests/pages/explorer_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
+
+# The same bits from the same tree, whoever builds them (tests/test_release.py).
+dist: $(VENV)/.release-installed  ## build the sdist and the wheel, with every model of models/: dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+commands: install  ## write the command reference, docs/commands.md, from the commands themselves
+	$(BIN)/python -m typer lsp_charrnn.cli utils docs --name lsp-charrnn --title Commands --output docs/commands.md
 
 lint: $(VENV)/.dev-installed  ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
@@ -133,6 +141,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev-installed: $(VENV)/.installed
 	$(PIP) torch
 	$(PIP) --editable '.[train,dev]'
+	@touch $@
+
+$(VENV)/.release-installed: $(VENV)/.installed
+	$(PIP) --editable '.[release]'
 	@touch $@
 
 $(VENV)/.pages-installed: $(VENV)/.dev-installed

@@ -39,6 +39,7 @@ MODELS_VARIABLE: Final = "LSP_CHARRNN_MODELS"
 _MAX_CONFIG: Final = 4 << 20  # bytes; a config is a page of text
 _MAX_HEADER: Final = 4 << 20  # bytes of safetensors header
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _REPAIR: Final = "copy or download the model again, or re-export it"
 
 # Every operator that train.export writes. A graph with another one is not ours, and is not run.
@@ -70,6 +71,7 @@ class ModelInfo:
     languages: tuple[str, ...] = ()
     spec: ModelSpec | None = None
     problem: str = ""
+    version: str = ""  # when its training ended, where that is known, and the beginning of its weights' hash
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -157,7 +159,15 @@ def describe(path: Path) -> ModelInfo:
         _check_format(path, config)
     except ModelError as error:
         return ModelInfo(path.name, path, problem=str(error))
-    return ModelInfo(path.name, path, tuple(config["languages"]), spec)
+    return ModelInfo(path.name, path, tuple(config["languages"]), spec, version=_version(config))
+
+
+def _version(config: Mapping[str, Any]) -> str:
+    """Return what tells two models of one name apart: a date for people, a hash for certainty."""
+    training = config.get("training")
+    finished = training.get("finished") if isinstance(training, dict) else None
+    digest = str(config["files"][WEIGHTS_FILE])[:8]
+    return f"{finished} {digest}" if isinstance(finished, str) and _DATE.fullmatch(finished) else digest
 
 
 # --- loading ------------------------------------------------------------------------------------------------
