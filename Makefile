@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test install dist test-dist test-pythons test-team commands site lint bench speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
+.PHONY: help try test install dist test-dist test-pythons test-team commands site lint bench team speed vsix corpus corpus-code heldout heldout-code model model-code linux clean \
 	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages evolution
 
 help:  ## show this list
@@ -40,13 +40,43 @@ dist: $(VENV)/.release-installed  ## build the sdist and the wheel, with every m
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 
+test-dist: dist  ## install the wheel by pip, pipx and uvx where nothing is, and complete: seconds and MB (fetches the packages)
+	$(BIN)/python -m benchmarks.install dist/*.whl --json build/speed/install.json
+
+# Python's versions, by name or path: PYTHONS="python3.10 ~/.pyenv/versions/3.13.0/bin/python". Each gets environments of its own.
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+test-pythons: dist  ## with each of PYTHONS: install the wheel and complete through the server; then the fast tests
+	@for python in $(PYTHONS); do \
+		echo "== $$python" && $(BIN)/python -m benchmarks.install dist/*.whl --with venv --python $$python && \
+		$$python -m venv build/pythons/$$($$python -c 'import platform; print(platform.python_version())') || exit 1; \
+	done
+	@for bin in build/pythons/*/bin; do \
+		echo "== $$bin" && \
+		$$bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . pytest hypothesis pytest-asyncio && \
+		$$bin/python -m pytest -q tests/text tests/test_release.py $(FAST) || exit 1; \
+	done
+
+test-team: $(VENV)/.dev-installed  ## HAProxy before four servers, one of them killed under its typist (needs Debian's apt-get, or haproxy)
+	bash tests/team/get-haproxy.sh build/team
+	$(BIN)/python -m pytest tests/team/haproxy_cases.py
+
 commands: install  ## write the command reference, docs/commands.md, from the commands themselves
 	$(BIN)/python -m typer lsp_charrnn.cli utils docs --name lsp-charrnn --title Commands --output docs/commands.md
+
+# The pages as they lie here, and what they link to: so the site's links are theirs.
+PAGES = $(wildcard *.md docs/*.md docs/images/* editors/*/README.md models/*/README.md) LICENSE lsp_charrnn/inside/minimal.py lsp_charrnn/train/shards.py
+site: $(VENV)/.docs-installed  ## build the documentation as a site, build/site, that loads nothing from elsewhere
+	rm -rf build/pages && mkdir -p build/pages
+	tar --create $(PAGES) | tar --extract --directory build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.dev-installed  ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+team: $(VENV)/.dev-installed heldout  ## measure keys per second per core and memory per user, into docs/scale.md (quiet machine, 30 minutes)
+	$(BIN)/python -m benchmarks.team --json build/speed/team.json --record
 
 bench: $(VENV)/.dev-installed heldout  ## print every figure of quality, and of typing in a project of 5 MB (quiet machine, 25 minutes)
 	$(BIN)/python -m benchmarks.bench
@@ -145,6 +175,10 @@ $(VENV)/.dev-installed: $(VENV)/.installed
 
 $(VENV)/.release-installed: $(VENV)/.installed
 	$(PIP) --editable '.[release]'
+	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.pages-installed: $(VENV)/.dev-installed
