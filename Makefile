@@ -43,17 +43,18 @@ dist: $(VENV)/.release-installed  ## build the sdist and the wheel, with every m
 test-dist: dist  ## install the wheel by pip, pipx and uvx where nothing is, and complete: seconds and MB (fetches the packages)
 	$(BIN)/python -m benchmarks.install dist/*.whl --json build/speed/install.json
 
-# Python's versions, by name or path: PYTHONS="python3.10 ~/.pyenv/versions/3.13.0/bin/python". Each gets environments of its own.
-PYTHONS ?= python3.10 python3.11 python3.12 python3.13
-test-pythons: dist  ## with each of PYTHONS: install the wheel and complete through the server; then the fast tests
-	@for python in $(PYTHONS); do \
-		echo "== $$python" && $(BIN)/python -m benchmarks.install dist/*.whl --with venv --python $$python && \
-		$$python -m venv build/pythons/$$($$python -c 'import platform; print(platform.python_version())') || exit 1; \
-	done
-	@for bin in build/pythons/*/bin; do \
-		echo "== $$bin" && \
-		$$bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . pytest hypothesis pytest-asyncio && \
-		$$bin/python -m pytest -q tests/text tests/test_release.py $(FAST) || exit 1; \
+# By name or path; uv takes those that are there, and fetches the others where it can.
+PYTHONS ?= 3.10 3.11 3.12 3.13
+FAST := tests/text tests/model/test_formats.py tests/engine/test_session.py tests/server
+test-pythons: dist  ## with each of PYTHONS: install the wheel, complete through the server, run the fast tests
+	@set -e; for python in $(PYTHONS); do \
+		echo "== $$python"; env=build/pythons/$$(echo $$python | tr / _); rm -rf $$env; \
+		$(BIN)/uv venv --quiet --python $$python $$env; \
+		$(BIN)/uv pip install --quiet --python $$env/bin/python --constraint constraints.txt dist/*.whl \
+			pytest hypothesis pytest-asyncio pytest-lsp onnx; \
+		$$env/bin/python -c 'import sys; print(sys.version)'; \
+		(cd build && pythons/$${env#build/pythons/}/bin/lsp-charrnn --version); \
+		$$env/bin/python -m pytest -p no:cacheprovider $(FAST); \
 	done
 
 test-team: $(VENV)/.dev-installed  ## HAProxy before four servers, one of them killed under its typist (needs Debian's apt-get, or haproxy)
