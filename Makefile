@@ -41,7 +41,7 @@ dist: $(VENV)/.release-installed  ## build the sdist and the wheel, with every m
 	$(BIN)/python -m hatchling build
 
 test-dist: dist  ## install the wheel by pip, pipx and uvx where nothing is, and complete: seconds and MB (fetches the packages)
-	$(BIN)/python -m benchmarks.install dist/*.whl --json build/speed/install.json
+	$(BIN)/python -m benchmarks.install dist/*.whl --json build/speed/install.json $(RECORD)
 
 # By name or path; uv takes those that are there, and fetches the others where it can.
 PYTHONS ?= 3.10 3.11 3.12 3.13

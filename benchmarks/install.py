@@ -1,6 +1,6 @@
 """How long it takes, and how much, from a wheel to the first completion, where nothing of ours has been installed.
 
-python -m benchmarks.install WHEEL [--with venv|pipx|uvx] [--python PYTHON] [--json FILE]
+python -m benchmarks.install WHEEL [--with venv|pipx|uvx] [--python PYTHON] [--json FILE] [--record]
 
 Each way gets an empty home, so that no cache of pip's, pipx's or uv's helps; the packages come from wherever these are
 told to fetch from. Then an editor's part is played, over stdio: a file is opened, and a completion asked for.
@@ -28,16 +28,20 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from benchmarks.workbench import JsonPath, Row, console, figures_table, run
+from benchmarks.workbench import ROOT, JsonPath, Row, console, figures_table, machine_line, run, write_between
 from lsp_charrnn import doctor
 from lsp_charrnn.errors import UserError
 from lsp_charrnn.evaluate.client import ServerSuggester
 from lsp_charrnn.evaluate.output import write_whole
 from lsp_charrnn.evaluate.replay import Window
 
+PAGE: Final = ROOT / "docs" / "figures.md"
+BEGIN: Final = "<!-- install: written by benchmarks/install.py --record -->"
+END: Final = "<!-- end of install -->"
 SECONDS: Final = 60.0
 MEGABYTES: Final = 150.0
-BEGUN: Final = 'import sys\n\n\ndef main():\n    print(sys.argv)\n\n\nif __name__ == "__main'
+BEGUN: Final = "import sys\n\n\ndef main():\n    print(sys.argv)\n\n\nif __name__ == "
+TYPED: Final = '"__main__":'
 
 _KEPT: Final = re.compile(
     r"PIP_.*|UV_.*|SSL_.*|LANG|LC_.*|.*_PROXY|.*_proxy"
@@ -88,6 +92,7 @@ def main(
     ways: Annotated[list[str] | None, typer.Option("--with", help="venv, pipx or uvx; default: all.")] = None,
     python: Annotated[str, typer.Option(help="The Python to install into.")] = sys.executable,
     json_path: JsonPath = None,
+    record: Annotated[bool, typer.Option(help="Write the figures into docs/figures.md.")] = False,
 ) -> None:
     """Install the wheel alone in clean environments, and complete from there."""
     if not wheel.is_file():
@@ -111,6 +116,13 @@ def main(
     size = wheel.stat().st_size / 1e6
     rows.append(Row("the wheel itself", "", f"{size:.1f} MB", None, "with the models"))
     console.print(figures_table(rows, here, "From the wheel to the first completion"))
+    if record:
+        lines = ["| | aim | reached | | |", "|---|---|---|---|---|"]
+        for row in rows:
+            mark = {True: "✓", False: "not reached", None: ""}[row.enough]
+            lines.append(f"| {row.figure} | {row.target} | **{row.reached}** | {mark} | {row.note} |")
+        write_between(PAGE, BEGIN, END, [*lines, "", f"Measured on: {machine_line(here)}."])
+        console.print(f"written to {PAGE}", highlight=False)
     if json_path is not None:
         data = {"machine": here, "figures": [row.to_json() for row in rows], "ways": [vars(one) for one in done]}
         write_whole(json_path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
@@ -131,13 +143,17 @@ def install(way: str, wheel: Path, python: str) -> Installed:
 
 
 async def complete(command: Sequence[str]) -> str:
-    """Start the server, type the last key of `BEGUN`, and return the ghost text, which there must be."""
+    """Start the server, type what follows `BEGUN` until there is ghost text, and return it. Raises `UserError`.
+
+    There is at the first key, but where a machine is so busy that nothing is ready in time.
+    """
     async with ServerSuggester.started(command=command, projects=["new"]) as server:
-        await server.open(Window("new", "main.py", "python", BEGUN, 0, len(BEGUN)), BEGUN[:-1], "")
-        text = await server.suggest(BEGUN[-1])
-    if not text:
-        raise UserError("The server has been installed and answers, but suggests nothing where everybody would.")
-    return text
+        whole = BEGUN + TYPED
+        await server.open(Window("new", "main.py", "python", whole, len(BEGUN), len(whole)), BEGUN, "")
+        for key in TYPED:
+            if text := await server.suggest(key):
+                return text
+    raise UserError("The server has been installed and answers, but suggests nothing where everybody would.")
 
 
 def packages_mb(home: Path) -> float:
