@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Tests, training and the model share two cores with whatever else runs: one thread each unless told otherwise.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help try test test-sandbox audit sbom lock canaries install lint bench speed fuzz fuzz-guided vsix corpus corpus-code heldout heldout-code model model-code linux clean \
+.PHONY: help try test test-sandbox audit sbom lock canaries install dist test-dist test-pythons test-team commands site lint bench team speed \
+	fuzz fuzz-guided vsix corpus corpus-code heldout heldout-code model model-code linux clean \
 	test-editors test-editors-vscode test-editors-nvim test-editors-emacs test-pages evolution
 
 help:  ## show this list
@@ -58,10 +59,49 @@ test-pages: $(VENV)/.pages-installed  ## try the explorer's page in a real headl
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 
+# The same bits from the same tree, whoever builds them (tests/test_release.py).
+dist: $(VENV)/.release-installed  ## build the sdist and the wheel, with every model of models/: dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+test-dist: dist  ## install the wheel by pip, pipx and uvx where nothing is, and complete: seconds and MB (fetches the packages)
+	$(BIN)/python -m benchmarks.install dist/*.whl --json build/speed/install.json $(RECORD)
+
+# By name or path; uv takes those that are there, and fetches the others where it can.
+PYTHONS ?= 3.10 3.11 3.12 3.13
+FAST := tests/text tests/model/test_formats.py tests/engine/test_session.py tests/server
+test-pythons: dist  ## with each of PYTHONS: install the wheel, complete through the server, run the fast tests
+	@set -e; for python in $(PYTHONS); do \
+		echo "== $$python"; env=build/pythons/$$(echo $$python | tr / _); rm -rf $$env; \
+		$(BIN)/uv venv --quiet --python $$python $$env; \
+		$(BIN)/uv pip install --quiet --python $$env/bin/python --constraint constraints.txt dist/*.whl \
+			pytest hypothesis pytest-asyncio pytest-lsp onnx; \
+		$$env/bin/python -c 'import sys; print(sys.version)'; \
+		(cd build && pythons/$${env#build/pythons/}/bin/lsp-charrnn --version); \
+		$$env/bin/python -m pytest -p no:cacheprovider $(FAST); \
+	done
+
+test-team: $(VENV)/.dev-installed  ## HAProxy before four servers, one of them killed under its typist (needs Debian's apt-get, or haproxy)
+	bash tests/team/get-haproxy.sh build/team
+	$(BIN)/python -m pytest tests/team/haproxy_cases.py
+
+commands: install  ## write the command reference, docs/commands.md, from the commands themselves
+	$(BIN)/python -m typer lsp_charrnn.cli utils docs --name lsp-charrnn --title Commands --output docs/commands.md
+
+# The pages as they lie here, and what they link to: so the site's links are theirs.
+PAGES = $(wildcard *.md docs/*.md docs/images/* editors/*/README.md models/*/README.md) LICENSE lsp_charrnn/inside/minimal.py lsp_charrnn/train/shards.py
+site: $(VENV)/.docs-installed  ## build the documentation as a site, build/site, that loads nothing from elsewhere
+	rm -rf build/pages && mkdir -p build/pages
+	tar --create $(PAGES) | tar --extract --directory build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(VENV)/.dev-installed  ## ruff, and mypy in strict mode
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+team: $(VENV)/.dev-installed heldout  ## measure keys per second per core and memory per user, into docs/scale.md (quiet machine, 30 minutes)
+	$(BIN)/python -m benchmarks.team --json build/speed/team.json --record
 
 bench: $(VENV)/.dev-installed heldout  ## print every figure of quality, and of typing in a project of 5 MB (quiet machine, 25 minutes)
 	$(BIN)/python -m benchmarks.bench
@@ -176,6 +216,13 @@ $(VENV)/.dev-installed: $(VENV)/.installed
 $(AUDIT)/.installed: requirements-audit.txt
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-audit.txt
+
+$(VENV)/.release-installed: $(VENV)/.installed
+	$(PIP) --editable '.[release]'
+	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.pages-installed: $(VENV)/.dev-installed

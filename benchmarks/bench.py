@@ -62,6 +62,8 @@ HELDOUT_LIST: Final = ROOT / "corpora" / "heldout-python.toml"
 HEADLINE: Final = ("flask", "requests", "click", "attrs")  # whose bits per character are the figure
 FIGURES_BEGIN: Final = "<!-- figures: written by benchmarks/bench.py --record -->"
 FIGURES_END: Final = "<!-- end of figures -->"
+DETAILS_BEGIN: Final = "<!-- details: written by benchmarks/bench.py --record -->"
+DETAILS_END: Final = "<!-- end of details -->"
 PICTURE: Final = ROOT / "docs" / "images" / "keystrokes.png"
 FILE_LINES: Final = 300
 COMPARED_HOW: Final = (
@@ -76,7 +78,9 @@ SAMPLE: Final = 600_000  # characters that the memories are measured on in bits:
 def main(
     quick: Quick = False,
     json_path: JsonPath = None,
-    record: Annotated[bool, typer.Option(help="Write the figures into README.md and the model's card.")] = False,
+    record: Annotated[
+        bool, typer.Option(help="Write the figures into README.md, docs/figures.md and the model's card.")
+    ] = False,
     model: ModelName = "",
     heldout: HeldoutPath = HELDOUT,
 ) -> None:
@@ -165,7 +169,7 @@ def main(
     if record:
         measured_on = machine_line(setup.machine)
         typing.picture(PICTURE)
-        write_readme(rows, compared, measured_on)
+        write_pages(rows, compared, measured_on)
         by_project = {name: figures["bits_per_char"] for name, figures in bits.to_json()["projects"].items()}
         saved = {f"{row.suggester}, {row.accept}": round(row.saved, 4) for row in typing.rows}
         facts = {
@@ -176,7 +180,9 @@ def main(
             **{f"keystrokes saved, {name}": value for name, value in saved.items()},
         }
         add_evaluation(directory, {"make bench": facts})
-        console.print(f"written into README.md, {PICTURE.name} and the card of {setup.name}", highlight=False)
+        console.print(
+            f"written into README.md, docs/figures.md, {PICTURE.name} and the card of {setup.name}", highlight=False
+        )
 
 
 def fetch_heldout(directory: Path) -> None:
@@ -408,17 +414,18 @@ def comparison_table(compared: list[tuple[str, ...]]) -> Table:
     return table
 
 
-def write_readme(rows: list[Row], compared: list[tuple[str, ...]], measured_on: str) -> None:
-    """Put the figures between the marks in README.md."""
+def write_pages(rows: list[Row], compared: list[tuple[str, ...]], measured_on: str) -> None:
+    """Put the figures between the marks in README.md, and how they were counted between those in docs/figures.md."""
     lines = ["| figure | aim | reached | |", "|---|---|---|---|"]
     for row in rows:
         mark = {True: "✓", False: "not yet", None: "?"}[row.enough]
         lines.append(f"| {row.figure} | {row.target} | **{row.reached}** | {mark} |")
-    lines += ["", *(f"- {row.figure}: {row.note}." for row in rows if row.note)]
+    measured = ["", f"Measured on: {measured_on}."]
+    write_between(ROOT / "README.md", FIGURES_BEGIN, FIGURES_END, [*lines, *measured])
     head, *body = (f"| {' | '.join(cells)} |" for cells in compared)
-    lines += ["", head, "|---|" + "---|" * (len(compared[0]) - 1), *body]
-    lines += ["", COMPARED_HOW, "", f"Measured on: {measured_on}."]
-    write_between(ROOT / "README.md", FIGURES_BEGIN, FIGURES_END, lines)
+    details = [f"- {row.figure}: {row.note}." for row in rows if row.note]
+    details += ["", head, "|---|" + "---|" * (len(compared[0]) - 1), *body, "", COMPARED_HOW]
+    write_between(ROOT / "docs" / "figures.md", DETAILS_BEGIN, DETAILS_END, [*details, *measured])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Put what `make speed` measured into README.md: the figures that were asked for, each beside its baseline.
+"""Put what `make speed` measured into docs/figures.md: the figures that were asked for, each beside its baseline.
 
 python -m benchmarks.record DIRECTORY
 """
@@ -19,22 +19,23 @@ import typer
 from benchmarks.workbench import ROOT, console, machine_line, run, write_between
 from lsp_charrnn.errors import UserError
 
-PARTS: Final = ("typing", "project", "open", "edit_anywhere", "step", "memory_growth")  # as the README tells them
+PARTS: Final = ("typing", "project", "open", "edit_anywhere", "step", "memory_growth")  # as the page tells them
 BEGIN: Final = "<!-- speed: written by benchmarks/record.py -->"
 END: Final = "<!-- end of speed -->"
+PAGE: Final = ROOT / "docs" / "figures.md"
 FIGURES: Final = ROOT / "benchmarks" / "speed.json"
 
 
 def main(
     directory: Annotated[Path, typer.Argument(help="Where the JSON files of the six benchmarks are.")],
-    readme: Annotated[Path, typer.Option(help="The page to write them into.")] = ROOT / "README.md",
+    page: Annotated[Path, typer.Option(help="The page to write them into.")] = PAGE,
 ) -> None:
-    """Write the figures between the marks in README.md, and all that was printed into benchmarks/speed.json."""
-    record(directory, readme, FIGURES if readme == ROOT / "README.md" else readme.with_suffix(".json"))
-    console.print(f"written to {readme}", highlight=False)
+    """Write the figures between the marks in docs/figures.md, and all that was printed into benchmarks/speed.json."""
+    record(directory, page, FIGURES if page == PAGE else page.with_suffix(".json"))
+    console.print(f"written to {page}", highlight=False)
 
 
-def record(directory: Path, readme: Path, figures: Path) -> None:
+def record(directory: Path, page: Path, figures: Path) -> None:
     """Raises `UserError` unless all six have been run in full, on one machine."""
     parts = {name: _read(directory / f"{name}.json") for name in PARTS}
     # Not by cores: one of them may have been held to one core, while another had the other.
@@ -50,7 +51,7 @@ def record(directory: Path, readme: Path, figures: Path) -> None:
     loads = [part["machine"]["load_before"] for part in parts.values()]
     here = parts[PARTS[0]]["machine"] | {"load_before": f"{min(loads)} to {max(loads)}"}
     lines += ["", f"Measured on: {machine_line(here)}."]
-    write_between(readme, BEGIN, END, lines)
+    write_between(page, BEGIN, END, lines)
     kept = {name: {key: part[key] for key in ("machine", "model", "figures")} for name, part in parts.items()}
     figures.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

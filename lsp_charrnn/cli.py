@@ -137,15 +137,25 @@ def _escaped(text: str) -> str:
 
 
 def _version(wanted: bool) -> None:
+    """Print our version, which a program finds in the first line, and a line for each model that is found."""
     if wanted:
+        from lsp_charrnn.model.files import FORMAT, list_models
+
         print(f"lsp-charrnn {__version__}")
+        for info in list_models():
+            spec = info.spec
+            network = f"{spec.cell} {spec.layers}×{spec.hidden}" if spec is not None else ""
+            print(f"model {info.name}: {info.problem or f'{info.version} (format {FORMAT}, {network})'}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the versions of the program and its models."
+        ),
     ] = False,
 ) -> None:
     pass

@@ -62,13 +62,20 @@ def test_the_page_gets_figures_and_comparison(
     monkeypatch.setattr(bench, "ROOT", tmp_path)
     page = tmp_path / "README.md"
     page.write_text(f"before\n{bench.FIGURES_BEGIN}\nold\n{bench.FIGURES_END}\nafter\n", "utf-8")
+    details = tmp_path / "docs" / "figures.md"
+    details.parent.mkdir()
+    details.write_text(f"before\n{bench.DETAILS_BEGIN}\nold\n{bench.DETAILS_END}\nafter\n", "utf-8")
     row = bench.latency_row({"keys": 600, "p50": 4.04, "p95": 20.0, "p99": 28.36})
-    bench.write_readme([row], bench.comparison(typing_report(), memory_bits()), "a machine")
+    bench.write_pages([row], bench.comparison(typing_report(), memory_bits()), "a machine")
     text = page.read_text("utf-8")
     assert text.startswith(f"before\n{bench.FIGURES_BEGIN}\n| figure | aim | reached | |\n")
     assert text.endswith(f"Measured on: a machine.\n{bench.FIGURES_END}\nafter\n")
     assert "old" not in text
     assert "| 15 / 40 / – ms | **4.0 / 20.0 / 28.4 ms** | ✓ |" in text
+    text = details.read_text("utf-8")
+    assert text.startswith(f"before\n{bench.DETAILS_BEGIN}\n- ")
+    assert text.endswith(f"Measured on: a machine.\n{bench.DETAILS_END}\nafter\n")
+    assert "old" not in text
     assert "\n|---|---|---|---|---|---|\n| words of the document | 20.0 ± 2.0 % |" in text
     assert "\n| LSTM + document + project | 60.0 ± 2.0 % | 61.0 ± 2.0 % | 40 % | 3.0 / 4.0 ms | 0.750 |\n" in text
 

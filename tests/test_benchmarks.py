@@ -185,8 +185,8 @@ def test_a_project_is_as_large_as_it_says(benchmark, heldout: Path, tmp_path: Pa
 def test_only_full_runs_are_recorded(tmp_path: Path) -> None:
     from benchmarks.record import BEGIN, END, PARTS
 
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    page = tmp_path / "figures.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
     machine = {
         "cpu": "A",
         "cores": 2,
@@ -202,14 +202,14 @@ def test_only_full_runs_are_recorded(tmp_path: Path) -> None:
         for other in PARTS:
             data = {**part, **(change if other == name else {})}
             (tmp_path / f"{other}.json").write_text(json.dumps(data), "utf-8")
-        return run(["-m", "benchmarks.record"], tmp_path, "--readme", readme)
+        return run(["-m", "benchmarks.record"], tmp_path, "--page", page)
 
     for change in ({"quick": True}, {"machine": {**machine, "cpu": "B"}}):
         refused = recorded("open", change)
         assert refused.returncode == 2, refused.stdout
-        assert "old" in readme.read_text("utf-8")
+        assert "old" in page.read_text("utf-8")
     assert recorded("", {}).returncode == 0
-    text = readme.read_text("utf-8")
+    text = page.read_text("utf-8")
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"{END}\nafter\n")
     assert text.count("| a key | 10 ms | **5 ms** | ✓ | ~9 s |") == len(PARTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -64,7 +65,23 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_version() -> None:
     from lsp_charrnn import __version__
 
-    assert run("--version") == (0, f"lsp-charrnn {__version__}\n", "")
+    code, out, err = run("--version")
+    assert (code, err) == (0, "")
+    first, *models = out.splitlines()
+    assert first == f"lsp-charrnn {__version__}"
+    assert re.fullmatch(r"model python: \d{4}-\d\d-\d\d [0-9a-f]{8} \(format 2, lstm 2×512\)", models[-1])
+
+
+def test_version_of_models_of_ones_own(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "mine")
+    old = shutil.copytree(tiny_model, tmp_path / "old")
+    config = json.loads((old / "config.json").read_text("utf-8"))
+    digest = config["files"]["weights.safetensors"][:8]
+    (old / "config.json").write_text(json.dumps({**config, "format": 1}), "utf-8")
+    code, out, err = run("--version", env={"LSP_CHARRNN_MODELS": str(tmp_path)})
+    assert (code, err) == (0, "")
+    assert f"model mine: {digest} (format 2, lstm 1×32)" in out
+    assert re.search(r"^model old: .*models renew", out, re.MULTILINE)
 
 
 def test_complete_at_a_place(source: Path, tiny_model: Path) -> None:

@@ -47,6 +47,7 @@ _MAX_GRAPH_SHARE: Final = 8  # bytes of a graph for each weight, at most; and a 
 _MAX_NAME: Final = 100  # characters
 _BYTES_OF_KIND: Final = {"F16": 2, "F32": 4}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _REPAIR: Final = "copy or download the model again, or re-export it"
 
 # Every operator that train.export writes. A graph with another one is not ours, and is not run.
@@ -78,6 +79,7 @@ class ModelInfo:
     languages: tuple[str, ...] = ()
     spec: ModelSpec | None = None
     problem: str = ""
+    version: str = ""  # when its training ended, where that is known, and the beginning of its weights' hash
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -165,7 +167,15 @@ def describe(path: Path) -> ModelInfo:
         _check_format(path, config)
     except ModelError as error:
         return ModelInfo(path.name, path, problem=str(error))
-    return ModelInfo(path.name, path, tuple(config["languages"]), spec)
+    return ModelInfo(path.name, path, tuple(config["languages"]), spec, version=_version(config))
+
+
+def _version(config: Mapping[str, Any]) -> str:
+    """Return what tells two models of one name apart: a date for people, a hash for certainty."""
+    training = config.get("training")
+    finished = training.get("finished") if isinstance(training, dict) else None
+    digest = str(config["files"][WEIGHTS_FILE])[:8]
+    return f"{finished} {digest}" if isinstance(finished, str) and _DATE.fullmatch(finished) else digest
 
 
 # --- loading ------------------------------------------------------------------------------------------------
