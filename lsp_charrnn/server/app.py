@@ -285,6 +285,7 @@ class Server(LanguageServer):
         uri = params.text_document.uri
         document, edits = self.documents.change(uri, params.text_document.version, params.content_changes)
         self._worker.cancel((self, "complete", uri))
+        self._worker.cancel((self, "inside", uri))
         if uri in self._live:
             self._session.edit(uri, document.text, edits)
             self._read_ahead(uri)

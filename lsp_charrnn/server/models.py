@@ -23,6 +23,7 @@ from lsp_charrnn.model.files import (
     read_config,
 )
 from lsp_charrnn.model.installed import installed_model, pointer_of
+from lsp_charrnn.model.neurons import Label, kept
 from lsp_charrnn.model.step import Model
 
 logger = logging.getLogger(__name__)
@@ -72,11 +73,22 @@ class Models:
         """Return the float32 weights of a model that was loaded here. Raises `ModelError` where they are gone."""
         found = self._weights.get(model)
         if found is None:
-            path = next((path for path, loaded in self._loaded.items() if loaded is model), None)
-            if path is None:
-                raise ModelError(f"the model {model.name} has been replaced meanwhile: ask again.")
-            found = self._weights[model] = load_weights(path)[0]
+            found = self._weights[model] = load_weights(self._path(model))[0]
         return found
+
+    def labels(self, model: Model) -> list[Label]:
+        """Return which neurons of a model that was loaded here are known to track something, best first.
+
+        None is, where no table lies beside its weights. Raises `ModelError` where they are gone, or it is damaged.
+        """
+        table = kept(self._path(model))
+        return [] if table is None else table.labels()
+
+    def _path(self, model: Model) -> Path:
+        path = next((path for path, loaded in self._loaded.items() if loaded is model), None)
+        if path is None:
+            raise ModelError(f"the model {model.name} has been replaced meanwhile: ask again.")
+        return path
 
     def _forget_older(self, root: str, path: Path | None) -> None:
         """Keep of a project's models the one that counts: no path means two, so others won't be asked for again."""

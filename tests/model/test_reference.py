@@ -134,6 +134,22 @@ def test_gates_lie_where_gates_can_lie() -> None:
             assert (value < 1).all()
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_some_neurons_gates_are_those_of_the_whole_layer(cell: Cell) -> None:
+    spec = ModelSpec(cell=cell, layers=2, hidden=48, embedding=32)
+    weights = random_weights(spec)
+    random = np.random.default_rng(2)
+    symbols = random.integers(0, 256, LANES)
+    state = random.uniform(-0.9, 0.9, (2, spec.parts, LANES, spec.hidden)).astype(np.float32)
+    _, after, gates = reference.step_with_gates(weights, spec, symbols, state)
+    for layer, x in enumerate((weights["embedding.weight"][symbols], after[0, 0])):
+        for some in (slice(7, 8), slice(None)):
+            found = reference.neurons_gates(weights, spec, layer, some, x, state[layer])
+            assert found.keys() == gates[layer].keys()
+            for name, values in found.items():
+                np.testing.assert_allclose(values, gates[layer][name][:, some], rtol=0, atol=1e-6)
+
+
 def test_a_large_sum_does_not_overflow() -> None:
     spec = ModelSpec(layers=1, hidden=4, embedding=4)
     weights = {name: value * 1e6 for name, value in random_weights(spec).items()}

@@ -499,7 +499,7 @@ function showList() {
   const heading = (text) => list.append(Object.assign(document.createElement("h3"), { textContent: text }));
   const named = new Set(LABELS.map(({ layer, neuron }) => `${layer}.${neuron}`));
   if (LABELS.length) {
-    heading("What they track, and how well, on files that they were not found on");
+    heading(DATA.labelled);
     for (const { layer, neuron, tracks, score, signal } of LABELS) add(layer, neuron, `${tracks} ${score.toFixed(2)}`, signal);
   }
   const kept = Object.keys(shown.document.neurons).filter((key) => !named.has(key));
