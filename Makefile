@@ -30,8 +30,8 @@ test-editors-nvim: $(VENV)/.dev-installed  ## try the plugin in real Neovims, 0.
 test-editors-emacs: $(VENV)/.dev-installed  ## try the completion menu in a real Emacs (needs emacs with eglot: Debian's emacs-nox and elpa-eglot)
 	$(BIN)/python -m pytest tests/editors/emacs_cases.py
 
-test-pages: $(VENV)/.pages-installed  ## try the explorer's page in a real headless Chromium (needs one: apt-get install chromium)
-	$(BIN)/python -m pytest tests/pages/explorer_cases.py
+test-pages: $(VENV)/.pages-installed  ## try the explorer's pages in a real headless Chromium (needs one: apt-get install chromium)
+	$(BIN)/python -m pytest tests/pages/explorer_cases.py tests/pages/panel_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 
