@@ -210,11 +210,11 @@ export function stepped(key, wish, { model, labels }) {
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties @param {...(Node | string)} inside
+ * @param {Tag} tag @param {object} properties @param {...(Node | string)} inside @returns {HTMLElementTagNameMap[Tag]}
  */
 function made(tag, properties, ...inside) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...inside);
+  const element = document.createElement(tag);
+  Object.assign(element, properties).append(...inside);
   return element;
 }
 
