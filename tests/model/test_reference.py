@@ -134,6 +134,29 @@ def test_gates_lie_where_gates_can_lie() -> None:
             assert (value < 1).all()
 
 
+@pytest.mark.parametrize("cell", ["lstm", "coupled"])
+def test_gates_are_those_that_torch_differentiates_by(cell: Cell) -> None:
+    """∂c'/∂c is the forget gate, h' / tanh(c') the output gate, and what else is in c' has come in: i * g."""
+    spec = ModelSpec(cell=cell, layers=1, hidden=48, embedding=32)
+    weights = random_weights(spec)
+    random = np.random.default_rng(3)
+    symbols = random.integers(0, 256, LANES)
+    start = random.uniform(-0.9, 0.9, (1, 2, LANES, spec.hidden)).astype(np.float32)
+    _, _, (gates,) = reference.step_with_gates(weights, spec, symbols, start)
+    network = CharRnn(spec)
+    network.load_weights(weights)
+    state = torch.from_numpy(start).requires_grad_()
+    _, after = network(torch.from_numpy(symbols[None]), state)
+    hidden, cell_after = after[0]
+    (slope,) = torch.autograd.grad(cell_after.sum(), state)
+    forget = slope[0, 1].numpy()
+    came = cell_after.detach().numpy() - forget * start[0, 1]
+    np.testing.assert_allclose(gates["f"], forget, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(gates["i"] * gates["g"], came, rtol=0, atol=1e-5)
+    output = (hidden / torch.tanh(cell_after)).detach().numpy()
+    np.testing.assert_allclose(gates["o"], output, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_some_neurons_gates_are_those_of_the_whole_layer(cell: Cell) -> None:
     spec = ModelSpec(cell=cell, layers=2, hidden=48, embedding=32)

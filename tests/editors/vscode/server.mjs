@@ -1,11 +1,12 @@
 // A server of one's own, to ask what the editor's has said: by stdio, and nothing but a question.
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 /** Returns what the server says of `text`, opened as `file` in `folder`, by `lspCharrnn/inside`. */
 export async function inside(program, folder, file, text, wanted) {
   const [name, ...args] = program;
-  const child = spawn(name, [...args, 'serve'], { cwd: '/', stdio: ['pipe', 'pipe', 'ignore'] });
+  const child = spawn(name, [...args, 'serve', '--cache', join(folder, '..', 'cache-of-another')], { cwd: '/', stdio: ['pipe', 'pipe', 'ignore'] });
   let data = Buffer.alloc(0);
   const waiting = new Map();
   child.stdout.on('data', (more) => {

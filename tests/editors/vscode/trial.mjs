@@ -275,7 +275,7 @@ async function exploring(code) {
     await settled(async () => {
       const expected = parseFloat(await frame.locator('#expected .share').first().textContent());
       const told = await frame.locator('#told').textContent();
-      const near = ([signal, value]) => Math.abs(parseFloat(told.match(new RegExp(`  ${signal} (\\S+)`))[1].replace('−', '-')) - value) < 0.02 + 0.05 * Math.abs(value);
+      const near = ([signal, value]) => Math.abs(parseFloat(told.match(new RegExp(`  ${signal} (\\S+)`))[1].replace('−', '-')) - value) < 0.05 + 0.05 * Math.abs(value);
       return Math.abs(expected - chance) < 3 && values.every(near);
     }, `the page doesn't show ${chance.toFixed(1)} % and ${values}, but ${await frame.locator('body').innerText()}`);
   };
