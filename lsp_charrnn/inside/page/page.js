@@ -29,6 +29,7 @@ const state = {
 let shown = null; // the document that is shown: its characters, and what was unpacked of it
 let current = null; // the neuron that is shown: {start, end, rows: {signal: Int8Array}}, where it is known
 let turn = 0; // counts choices, so that one that is overtaken while it unpacks is not shown
+let done = 0; // the last one that is shown
 
 // --- data -------------------------------------------------------------------------------------------------
 
@@ -404,6 +405,7 @@ async function choose(changes, { link = true } = {}) {
     paintAll();
     drawAll();
   }
+  done = own;
 }
 
 function fragment() {
