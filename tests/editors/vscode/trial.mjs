@@ -310,10 +310,11 @@ async function exploring(code) {
   for (let times = 0; times < 5; times++) await code.press('Control+ArrowUp');
   await settled(async () => (await topmost()) === top - 5, `scrolled by five lines it shows ${await topmost()} after ${top}`);
   held('it follows scrolling');
-  await code.settings({ 'workbench.colorTheme': 'Default Light Modern' });
+  await code.settings({ 'workbench.colorTheme': 'Default Dark Modern' });
   await code.replace(text);
+  await code.press('Control+Home');
   await settled(async () => (await shown()) === text, 'the page has another text');
-  await code.shot('explorer-light');
+  await code.shot('explorer-dark');
   await code.settings();
   assert((await first(code))[1]);
   held('ghost text comes beside it');
