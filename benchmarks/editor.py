@@ -28,6 +28,7 @@ from lsp_charrnn.text.positions import position_at
 PROJECT: Final = "project"  # the one folder of the workspace
 PAUSE: Final = 0.05  # seconds between keys: a fast typist, and caches as cold as theirs
 STATUS: Final = "lspCharrnn.status"
+INSIDE: Final = "lspCharrnn/inside"
 
 _ASK: Final = 0.02  # seconds between two questions how far the server is: each costs it a millisecond or two
 _PATIENCE: Final = 300.0  # seconds until it must be there
@@ -156,6 +157,16 @@ class Editor(ServerSuggester):
         found = (await asyncio.gather(future, return_exceptions=True))[0]
         seconds = time.perf_counter() - started
         return seconds, isinstance(found, BaseException) or not _items(found)
+
+    def inside(self, buffer: Buffer, offset: int, lines: int, **wanted: Any) -> asyncio.Future[Any]:
+        """Ask what the model does in the `lines` lines around byte `offset`, as an editor that shows it; None is said
+        by whom an edit has overtaken.
+        """
+        line = buffer.document.line_at(offset)
+        start = lsp.Position(max(0, line - lines // 2), 0)
+        end = lsp.Position(start.line + lines, 0)
+        parameters = {"textDocument": {"uri": buffer.uri}, "range": lsp.Range(start, end), **wanted}
+        return asyncio.wrap_future(self._client.protocol.send_request(INSIDE, parameters))
 
     async def refined(self, buffer: Buffer) -> float:
         """Wait until the state at the cursor is as good as it gets; return when the server said so.
@@ -331,8 +342,16 @@ def stretch_to_end(data: bytes, keys: int) -> Stretch:
     return Stretch(len(data) - sum(map(len, typed)), len(data), typed)
 
 
-async def retype(editor: Editor, buffer: Buffer, stretch: Stretch, pause: float = PAUSE) -> list[Reply]:
+async def retype(
+    editor: Editor,
+    buffer: Buffer,
+    stretch: Stretch,
+    pause: float = PAUSE,
+    after: Callable[[int], None] = lambda offset: None,
+) -> list[Reply]:
     """Delete a stretch, then type it again, `pause` seconds between keys; return the replies.
+
+    `after` is called when each has come, with the byte that the cursor is at.
 
     So the cursor jumps there, the first key comes soon after the jump, and the text is the same again at the end.
     """
@@ -344,4 +363,5 @@ async def retype(editor: Editor, buffer: Buffer, stretch: Stretch, pause: float 
         change = editor.edited(buffer, Edit(offset, offset, key))
         offset += len(key)
         replies.append(await editor.complete(buffer, offset, change))
+        after(offset)
     return replies

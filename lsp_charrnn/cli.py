@@ -399,8 +399,8 @@ def explore(
     """
     from lsp_charrnn.evaluate.output import check_place, write_whole
     from lsp_charrnn.inside.explore import Text, page
-    from lsp_charrnn.inside.neurons import kept
     from lsp_charrnn.model.files import find_model, load_weights, model_for_language, read_config
+    from lsp_charrnn.model.neurons import kept
     from lsp_charrnn.text.symbols import header
     from lsp_charrnn.train.corpus import LANGUAGES
 
@@ -446,7 +446,7 @@ def neurons(
     They are found on one half of the files and scored on the other, beside a linear probe of all neurons and what
     chance finds.
     """
-    from lsp_charrnn.inside.neurons import CHARACTERS, find_neurons
+    from lsp_charrnn.inside.neurons import CHARACTERS, find_neurons, shown
 
     with err.status("reading") as status:
         table = find_neurons(
@@ -457,7 +457,10 @@ def neurons(
             keep=keep,
             progress=lambda done, total: status.update(f"reading: {done:,} of {total:,} characters"),
         )
-    _show(table, as_json)
+    if as_json:
+        print(json.dumps(table.to_json(), ensure_ascii=False))
+    else:
+        out.print(shown(table))
 
 
 @app.command()
@@ -1093,7 +1096,7 @@ _TOYS_HELP = """{about}
 
 A network of one layer is trained on lines of some sizes, and asked for those and for larger ones. Its neurons are
 ranked by how well they follow what the task wants kept in mind, and each is held still once, to see what is lost
-without it. OUT/{name} gets the model, examples.txt to look at it with, and traces.png.
+without it. OUT/{name} gets the model, examples.txt to look at it with, traces.png, and page.html, the explorer's.
 """
 
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed does the same, on the same machine.")]
@@ -1134,7 +1137,8 @@ def _add_toys(command: str, names: list[str], about: str) -> None:
         for outcome in outcomes:
             out.print(lab.neurons(outcome.finding))
             out.print(lab.gates(outcome.finding))
-            out.print(f"[dim]{_escaped(str(outcome.model))}: the model, {lab.EXAMPLES_FILE}, {lab.PICTURE_FILE}[/]")
+            files = f"{lab.EXAMPLES_FILE}, {lab.PICTURE_FILE}, {lab.PAGE_FILE}"
+            out.print(f"[dim]{_escaped(str(outcome.model))}: the model, {files}[/]")
 
 
 for _name, _about in _TOYS.items():

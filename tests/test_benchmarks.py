@@ -23,6 +23,7 @@ SMALL = {
     "typing": ["--large", "40000", "--curve", "1000,3000", "--places", "3", "--keys", "3"],
     "project": ["--megabytes", "0.004", "--files", "1", "--keys", "3", "--rounds", "1"],
     "edit_anywhere": ["--size", "3000", "--runs", "1", "--pause", "0"],
+    "inside": ["--all"],
     "memory_growth": ["--keys", "40", "--documents", "2"],
     "soak": ["--keys", "120", "--documents", "3", "--share", "0.5"],
 }

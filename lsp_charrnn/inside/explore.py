@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsp_charrnn.inside.activations import Weights, read_activations, surprise
+from lsp_charrnn.model.neurons import Label
 from lsp_charrnn.model.reference import GATES, SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
 from lsp_charrnn.text.symbols import normalise
@@ -29,6 +30,7 @@ CHARACTERS: Final = 20_000  # of all texts of a page
 PAGE_BYTES: Final = 4_800_000  # a page's size at most, with some room below 5 MB
 LEVELS: Final = 63  # from 0 to 1; finer steps nobody sees, and a deflated byte costs more
 GUESSES: Final = 5  # likeliest next symbols that are kept
+LABELLED: Final = "What they track, and how well, on files that they were not found on"
 
 _CLOSE_UP_SHARE: Final = 0.35  # of what a page may hold
 _DEFLATED: Final = 0.65  # a byte of activations, deflated: some less, to choose the width of the close-up by
@@ -46,17 +48,6 @@ class Text:
     text: bytes
     head: bytes
     line: int | None = None  # counted from 0: what is to be seen closely; by default what lies in the middle
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a neuron is known to track."""
-
-    layer: int
-    neuron: int
-    tracks: str
-    score: float  # on texts that it was not found on
-    signal: str = "h"  # what shows it best
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +74,14 @@ def page(
     *,
     model: str,
     labels: Sequence[Label] = (),
+    labelled: str = LABELLED,
     characters: int = CHARACTERS,
     limit: int = PAGE_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Return the page for `texts`: at most `characters` of them, in at most `limit` bytes.
 
-    `progress` is called with (characters read, characters to be read).
+    `labels` are shown under the heading `labelled`. `progress` is called with (characters read, characters to be read).
     """
     spans = list(_spans(texts, characters))
     total, done = sum(stop for _, stop in spans), 0
@@ -99,7 +91,7 @@ def page(
         done += stop
         if progress is not None:
             progress(done, total)
-    data = _data(spec, views, model, labels, limit)
+    data = {**_data(spec, views, model, labels, limit), "labelled": labelled}
     title = ", ".join(text.name for text in texts)
     return assemble(title, data)
 

@@ -1,6 +1,6 @@
-"""The lab: a toy task is learned, looked into, and left as a model directory with a picture and examples.
+"""The lab: a toy task is learned, looked into, and left as a model directory with examples, a picture and a page.
 
-What is left is an ordinary model, and its examples an ordinary text: whatever shows a model from inside shows these.
+What is left is an ordinary model, and its examples an ordinary text: the page is the explorer's.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ from rich.table import Table
 
 from lsp_charrnn.evaluate.output import write_whole
 from lsp_charrnn.evaluate.picture import save
+from lsp_charrnn.inside import explore
 from lsp_charrnn.inside.findings import Finding, judge
 from lsp_charrnn.inside.learning import LabOptions, learn, spec_of
 from lsp_charrnn.inside.picture import draw
 from lsp_charrnn.inside.toys import TOYS, Toy, write
+from lsp_charrnn.model.neurons import Label
 from lsp_charrnn.model.spec import CELLS, Cell, ModelSpec
+from lsp_charrnn.text.symbols import header
 from lsp_charrnn.train.export import export_model, refuse_existing
 from lsp_charrnn.train.network import Weights
 
 EXAMPLES_FILE: Final = "examples.txt"
 PICTURE_FILE: Final = "traces.png"
+PAGE_FILE: Final = "page.html"
 _EXAMPLES: Final = 20  # lines
 _NEURONS_SHOWN: Final = 6
 
@@ -33,7 +37,7 @@ Show = Callable[[str], None]  # told in a few words where it stands
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task leaves: what has been found, and the model directory, with its examples and its picture."""
+    """What a task leaves: what has been found, and the model directory, with its examples, its picture and its page."""
 
     finding: Finding
     model: Path
@@ -47,6 +51,11 @@ class Outcome:
     def picture(self) -> Path:
         """The traces of the neurons that follow best."""
         return self.model / PICTURE_FILE
+
+    @property
+    def page(self) -> Path:
+        """The examples through the network's eyes."""
+        return self.model / PAGE_FILE
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -77,7 +86,23 @@ def run(toy: Toy, out: Path, options: LabOptions, *, force: bool, show: Show = l
     outcome = Outcome(finding, model)
     write_whole(outcome.examples, examples(toy, options.seed))
     save(draw(toy, weights, spec, finding), outcome.picture)
+    write_whole(outcome.page, _page(toy, weights, spec, finding, outcome.examples.read_bytes()).encode("utf-8"))
     return outcome
+
+
+def _page(toy: Toy, weights: Weights, spec: ModelSpec, finding: Finding, text: bytes) -> str:
+    memory = "c" if spec.parts == 2 else "h"  # what their correlation is of
+    return explore.page(
+        weights,
+        spec,
+        [explore.Text(EXAMPLES_FILE, text, header(EXAMPLES_FILE))],
+        model=toy.name,
+        labels=[
+            Label(0, neuron.number, neuron.follows, abs(neuron.correlation), memory)
+            for neuron in finding.neurons[:_NEURONS_SHOWN]
+        ],
+        labelled="What they follow, and how well (correlation, on lines of the sizes that were learned)",
+    )
 
 
 def examples(toy: Toy, seed: int) -> bytes:
@@ -121,7 +146,7 @@ def _card(toy: Toy, finding: Finding, options: LabOptions) -> str:
         f"{_span(toy.trained)} {toy.size}. They are there to be looked into, and complete nothing else.\n\n"
         f"Made by `lsp-charrnn lab {toy.name} --steps {options.steps} --seed {options.seed}`. "
         f"Of the lines of these sizes {_percent(finding.in_range)} are ended rightly. `{EXAMPLES_FILE}` is a text to "
-        f"look at them with, `{PICTURE_FILE}` shows the best of them.\n"
+        f"look at them with, `{PICTURE_FILE}` shows the best of them, `{PAGE_FILE}` all of them.\n"
     )
 
 

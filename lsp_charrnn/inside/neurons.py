@@ -11,30 +11,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from rich import box
 from rich.table import Table
 
-from lsp_charrnn.errors import CorpusError, ModelError
+from lsp_charrnn.errors import CorpusError
 from lsp_charrnn.evaluate.heldout import heldout_files, rank_of, take_in_turn
 from lsp_charrnn.evaluate.output import write_whole
 from lsp_charrnn.inside.activations import Weights, read_all
-from lsp_charrnn.inside.explore import Label
 from lsp_charrnn.inside.syntax import PROPERTIES, UnparsedError, properties_of
 from lsp_charrnn.model.files import WEIGHTS_FILE, find_model, load_weights, model_for_language, read_config
+from lsp_charrnn.model.neurons import FILE, NeuronTable, Tracked, Tracking
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import ModelSpec
-from lsp_charrnn.private import read_regular
 from lsp_charrnn.text.symbols import header
 from lsp_charrnn.train.corpus import SourceFile
 
-FILE: Final = "neurons.json"  # beside a model's weights
-_MAX_BYTES: Final = 16 << 20  # of that file
 NAMED: Final = 5  # neurons for each property
 CHARACTERS: Final = 100_000  # read in all
 FILE_CHARACTERS: Final = 4_000  # of one file: many different ones say more
@@ -42,84 +39,6 @@ _RIDGE: Final = 1e-2  # of the probe, in variances
 _LEAST: Final = 1e-9
 
 Numbers = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Tracking:
-    """How well a neuron tracks a property."""
-
-    layer: int  # from 0
-    neuron: int
-    signal: str  # h or c, whichever does better
-    found: float  # the correlation where it was found
-    held_out: float  # and on the other files
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """What was found of one property."""
-
-    name: str
-    neurons: tuple[Tracking, ...]  # best first, by what they did where they were found
-    probe: float  # the probe's correlation on the other files
-    shuffled_neuron: float  # the best neuron's, found and scored with the property moved
-    shuffled_probe: float
-
-
-@dataclass(frozen=True)
-class NeuronTable:
-    """The neurons of a model that track something."""
-
-    model: str
-    weights: str  # their SHA-256
-    language: str
-    characters: tuple[int, int]  # where they were found, and where they were scored
-    files: tuple[int, int]
-    left_out: int  # files that no parser took
-    properties: tuple[Tracked, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all figures as JSON data."""
-        return asdict(self)
-
-    def labels(self, most: int = 3) -> list[Label]:
-        """Return the neurons that do better than chance by far: at most so many for a property."""
-        return [
-            Label(one.layer, one.neuron, tracked.name, abs(one.held_out), one.signal)
-            for tracked in self.properties
-            for one in tracked.neurons[:most]
-            if one.held_out * one.found > 0 and abs(one.held_out) > 2 * abs(tracked.shuffled_neuron) + 0.1
-        ]
-
-    def table(self) -> Table:
-        """Return a row for each property and neuron."""
-        found, scored = self.characters
-        table = Table(
-            title=f"What neurons track, model {self.model}",
-            caption=f"found on {found:,} characters of {self.files[0]} files, scored on {scored:,} of {self.files[1]} "
-            f"others; {self.left_out} files are not {self.language} to its parser. "
-            "Correlations on the latter; shuffled: the best that chance finds",
-            box=box.SIMPLE_HEAD,
-        )
-        table.add_column("property")
-        for heading in (
-            "layer",
-            "neuron",
-            "signal",
-            "held out",
-            "where found",
-            "probe of all",
-            "shuffled",
-            "its probe",
-        ):
-            table.add_column(heading, justify="right")
-        for tracked in self.properties:
-            beside = f"{tracked.probe:.2f}", f"{tracked.shuffled_neuron:+.2f}", f"{tracked.shuffled_probe:+.2f}"
-            for rank, one in enumerate(tracked.neurons):
-                own = str(one.layer + 1), str(one.neuron), one.signal, f"{one.held_out:+.2f}", f"{one.found:+.2f}"
-                table.add_row("" if rank else tracked.name, *own, *(("",) * 3 if rank else beside))
-            table.add_section()
-        return table
 
 
 @dataclass(eq=False)
@@ -252,43 +171,27 @@ def find_neurons(
     return table
 
 
-def kept(directory: Path) -> NeuronTable | None:
-    """Return the table that lies beside a model's weights; None if there is none, or it is of other weights.
-
-    Raises `ModelError` where it is damaged.
-    """
-    file = directory / FILE
-    try:
-        data = json.loads(read_regular(file, _MAX_BYTES))
-        properties = tuple(
-            Tracked(**{**one, "neurons": tuple(Tracking(**neuron) for neuron in one["neurons"])})
-            for one in data["properties"]
-        )
-        pairs = {name: tuple(data[name]) for name in ("characters", "files")}
-        table = NeuronTable(**{**data, **pairs, "properties": properties})
-        config, spec = read_config(directory)
-        _check(table, spec)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ModelError(
-            f"{file} is no table of neurons: remove it, or write it anew with `neurons --save`."
-        ) from error
-    return table if table.weights == config["files"][WEIGHTS_FILE] else None
-
-
-def _check(table: NeuronTable, spec: ModelSpec) -> None:
-    """Raise `ValueError` where a table says what a page must not be given: it may come with anybody's model."""
+def shown(table: NeuronTable) -> Table:
+    """Return it for people, a row for each property and neuron."""
+    found, scored = table.characters
+    rows = Table(
+        title=f"What neurons track, model {table.model}",
+        caption=f"found on {found:,} characters of {table.files[0]} files, scored on {scored:,} of {table.files[1]} "
+        f"others; {table.left_out} files are not {table.language} to its parser. "
+        "Correlations on the latter; shuffled: the best that chance finds",
+        box=box.SIMPLE_HEAD,
+    )
+    rows.add_column("property")
+    headings = "layer", "neuron", "signal", "held out", "where found", "probe of all", "shuffled", "its probe"
+    for heading in headings:
+        rows.add_column(heading, justify="right")
     for tracked in table.properties:
-        if tracked.name not in PROPERTIES:
-            raise ValueError("a property that is none")
-        for one in tracked.neurons:
-            if type(one.layer) is not int or type(one.neuron) is not int or one.signal not in ("h", "c"):
-                raise ValueError("a neuron that is none")
-            if not (0 <= one.layer < spec.layers and 0 <= one.neuron < spec.hidden):
-                raise ValueError("a neuron that the network has not")
-            if not (isinstance(one.found, (int, float)) and isinstance(one.held_out, (int, float))):
-                raise ValueError("a correlation that is no number")
+        beside = f"{tracked.probe:.2f}", f"{tracked.shuffled_neuron:+.2f}", f"{tracked.shuffled_probe:+.2f}"
+        for rank, one in enumerate(tracked.neurons):
+            own = str(one.layer + 1), str(one.neuron), one.signal, f"{one.held_out:+.2f}", f"{one.found:+.2f}"
+            rows.add_row("" if rank else tracked.name, *own, *(("",) * 3 if rank else beside))
+        rows.add_section()
+    return rows
 
 
 def _none(spec: ModelSpec) -> _Sums:

@@ -48,9 +48,7 @@ def step_with_gates(
     gates: list[Gates] = []
     outputs: list[Array] = []
     for layer in range(spec.layers):
-        prefix = f"layers.{layer}."
-        own = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
-        new_state, layer_gates = _CELLS[spec.cell](own, x, state[layer])
+        new_state, layer_gates = _CELLS[spec.cell](_of_layer(weights, layer), x, state[layer][0], state[layer])
         after[layer] = new_state
         gates.append(layer_gates)
         x = after[layer, 0]  # what goes up is the hidden state, in every cell
@@ -58,6 +56,22 @@ def step_with_gates(
     features = np.concatenate(outputs, axis=1) if spec.skip else x  # [lanes, output_inputs]
     logits = features @ weights["output.weight"].T + weights["output.bias"]
     return logits, after, gates
+
+
+def neurons_gates(weights: Weights, spec: ModelSpec, layer: int, neurons: slice, x: Array, state: Array) -> Gates:
+    """Return what the gates of some neurons of a layer let through at one symbol in each lane, each [lanes, neurons].
+
+    `x` [lanes, inputs] is what the layer reads, and `state` [parts, lanes, hidden] that of the whole layer before. A
+    neuron hangs on its own rows of the weights alone: those of the others are not looked at.
+    """
+    own = {}
+    for name, weight in _of_layer(weights, layer).items():
+        if name == "peephole":
+            own[name] = weight[:, neurons]
+        else:  # rows [gates * hidden, …]
+            rest = weight.shape[1:]
+            own[name] = weight.reshape(-1, spec.hidden, *rest)[:, neurons].reshape(-1, *rest)
+    return _CELLS[spec.cell](own, x, state[0], state[:, :, neurons])[1]
 
 
 def signals(spec: ModelSpec, state: Array, gates: Sequence[Gates]) -> Array:
@@ -80,13 +94,22 @@ def read(weights: Weights, spec: ModelSpec, symbols: npt.NDArray[np.integer[Any]
     return np.stack(logits), state
 
 
-def _lstm(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
+def _of_layer(weights: Weights, layer: int) -> dict[str, Array]:
+    prefix = f"layers.{layer}."
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+
+
+# A cell takes the hidden states `h` of its whole layer, and the `state` [parts, lanes, neurons] of those neurons that
+# its weights are of: all of them, or some.
+
+
+def _lstm(weights: Weights, x: Array, h: Array, state: Array) -> tuple[Array, Gates]:
     """Long short-term memory (Hochreiter & Schmidhuber 1997), with the forget gate of Gers et al. 2000.
 
     i = σ(W_i x + R_i h + b_i)    f = σ(W_f x + R_f h + b_f)    g = tanh(W_g x + R_g h + b_g)
     o = σ(W_o x + R_o h + b_o)    c' = f * c + i * g            h' = o * tanh(c')
     """
-    h, c = state
+    _, c = state
     z_i, z_f, z_g, z_o = _sums(weights, x, h, gates=4)
     i = _sigmoid(z_i)
     f = _sigmoid(z_f)
@@ -97,12 +120,12 @@ def _lstm(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
     return np.stack([h, c]), {"i": i, "f": f, "g": g, "o": o}
 
 
-def _peephole(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
+def _peephole(weights: Weights, x: Array, h: Array, state: Array) -> tuple[Array, Gates]:
     """LSTM whose gates see the cell (Gers & Schmidhuber 2000, "Recurrent nets that time and count").
 
     As the LSTM, but i and f add p_i * c and p_f * c to their sums, and o, which acts last, p_o * c'.
     """
-    h, c = state
+    _, c = state
     p_i, p_f, p_o = weights["peephole"]
     z_i, z_f, z_g, z_o = _sums(weights, x, h, gates=4)
     i = _sigmoid(z_i + p_i * c)
@@ -114,9 +137,9 @@ def _peephole(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
     return np.stack([h, c]), {"i": i, "f": f, "g": g, "o": o}
 
 
-def _coupled(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
+def _coupled(weights: Weights, x: Array, h: Array, state: Array) -> tuple[Array, Gates]:
     """LSTM that forgets as much as it takes in: f = 1 - i (CIFG in Greff et al. 2017, "A search space odyssey")."""
-    h, c = state
+    _, c = state
     z_i, z_g, z_o = _sums(weights, x, h, gates=3)
     i = _sigmoid(z_i)
     f = 1 - i
@@ -127,30 +150,29 @@ def _coupled(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
     return np.stack([h, c]), {"i": i, "f": f, "g": g, "o": o}
 
 
-def _gru(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
+def _gru(weights: Weights, x: Array, h: Array, state: Array) -> tuple[Array, Gates]:
     """Gated recurrent unit (Cho et al. 2014), with the reset after the product, as torch and cuDNN have it.
 
     r = σ(W_r x + b_r + R_r h + d_r)    n = tanh(W_n x + b_n + r * (R_n h + d_n))
     z = σ(W_z x + b_z + R_z h + d_z)    h' = (1 - z) * n + z * h
     """
-    (h,) = state
+    (before,) = state
     w_r, w_z, w_n = np.split(x @ weights["input_weight"].T + weights["bias"], 3, axis=1)
     u_r, u_z, u_n = np.split(h @ weights["recurrent_weight"].T + weights["recurrent_bias"], 3, axis=1)
     r = _sigmoid(w_r + u_r)
     z = _sigmoid(w_z + u_z)
     n = np.tanh(w_n + r * u_n)
-    h = (1 - z) * n + z * h
+    h = (1 - z) * n + z * before
     return h[None], {"r": r, "z": z, "n": n}
 
 
-def _rnn(weights: Weights, x: Array, state: Array) -> tuple[Array, Gates]:
+def _rnn(weights: Weights, x: Array, h: Array, state: Array) -> tuple[Array, Gates]:
     """The simple recurrent network (Elman 1990): h' = tanh(W x + R h + b). It has no gates."""
-    (h,) = state
     (z,) = _sums(weights, x, h, gates=1)
     return np.tanh(z)[None], {}
 
 
-_CELLS: Final[dict[Cell, Callable[[Weights, Array, Array], tuple[Array, Gates]]]] = {
+_CELLS: Final[dict[Cell, Callable[[Weights, Array, Array, Array], tuple[Array, Gates]]]] = {
     "lstm": _lstm,
     "peephole": _peephole,
     "coupled": _coupled,

@@ -315,6 +315,7 @@ class Server(LanguageServer):
             self._follow(self.documents.get(uri))
         document, edits = self.documents.change(uri, params.text_document.version, changes)
         self._worker.cancel((self, "complete", uri))
+        self._worker.cancel((self, "inside", uri))
         if uri in self._live:
             self._session.edit(uri, document.text, edits)
             self._read_ahead(uri)

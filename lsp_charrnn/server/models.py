@@ -24,6 +24,7 @@ from lsp_charrnn.model.files import (
     read_config,
 )
 from lsp_charrnn.model.installed import installed_model, pointer_of
+from lsp_charrnn.model.neurons import Label, kept
 from lsp_charrnn.model.step import Model
 
 logger = logging.getLogger(__name__)
@@ -76,14 +77,26 @@ class Models:
         """
         found = self._weights.get(model)
         if found is None:
-            path = next((path for path, loaded in self._loaded.items() if loaded is model), None)
-            if path is None:
-                raise ModelError(f"the model {model.name} has been replaced meanwhile: ask again.")
+            path = self._path(model)
             found = load_weights(path)[0]
             if read_config(path)[0]["files"] != model.config["files"]:
                 raise ModelError(f"{path} is another model since it was loaded: restart the server to use that.")
             self._weights[model] = found
         return found
+
+    def labels(self, model: Model) -> list[Label]:
+        """Return which neurons of a model that was loaded here are known to track something, best first.
+
+        None is, where no table lies beside its weights. Raises `ModelError` where they are gone, or it is damaged.
+        """
+        table = kept(self._path(model))
+        return [] if table is None else table.labels()
+
+    def _path(self, model: Model) -> Path:
+        path = next((path for path, loaded in self._loaded.items() if loaded is model), None)
+        if path is None:
+            raise ModelError(f"the model {model.name} has been replaced meanwhile: ask again.")
+        return path
 
     def _forget_older(self, root: str, path: Path | None) -> None:
         """Keep of a project's models the one that counts: no path means two, so others won't be asked for again."""

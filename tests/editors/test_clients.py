@@ -89,7 +89,10 @@ def test_vscodes_pages_load_nothing() -> None:
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
     assert policy is not None
     assert policy[1] == "default-src 'none'; style-src 'nonce-NONCE'; script-src 'nonce-NONCE'"
-    assert not re.search(r"://|\bon\w+=|\bstyle=|innerHTML", page)
+    script = (VSCODE / "media" / "panel.js").read_text(encoding="utf-8")
+    assert page.count("SCRIPT") == 1  # where the extension puts it
+    assert "</script" not in script
+    assert not re.search(r"^import |://|\bon\w+=|\bstyle=|innerHTML|fetch\(", page + script, re.MULTILINE)
 
 
 def test_vscode_has_the_version_of_the_server() -> None:

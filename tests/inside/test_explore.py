@@ -13,7 +13,8 @@ import pytest
 from networks import random_network
 
 from lsp_charrnn.inside.activations import read_all, surprise
-from lsp_charrnn.inside.explore import GUESSES, LEVELS, Label, Text, page
+from lsp_charrnn.inside.explore import GUESSES, LEVELS, Text, page
+from lsp_charrnn.model.neurons import Label
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import CELLS, Cell
 from lsp_charrnn.text.symbols import header, normalise

@@ -193,6 +193,11 @@ def test_a_task_leaves_a_model_that_loads_with_a_picture_and_examples(tmp_path):
     assert load_model(outcome.model).spec == spec
     assert outcome.picture.read_bytes().startswith(b"\x89PNG")
     assert re.fullmatch(r"(a+Xb+\n){20}", outcome.examples.read_text())
+    page = outcome.page.read_text(encoding="utf-8")
+    data = json.loads(page.partition('id="data"')[2].partition(">")[2].partition("</script>")[0])
+    assert data["documents"][0]["text"] == outcome.examples.read_text()
+    assert [label["neuron"] for label in data["labels"]] == [one.number for one in outcome.finding.neurons[:6]]
+    assert {label["signal"] for label in data["labels"]} == {"c"}
     with pytest.raises(OutputError, match="--force"):
         run(SMALL, tmp_path / "counter", LabOptions(steps=2), force=False)
     run(SMALL, tmp_path / "counter", LabOptions(steps=2), force=True)

@@ -10,8 +10,10 @@ import pytest
 
 from lsp_charrnn.errors import CorpusError, ModelError
 from lsp_charrnn.inside import neurons, syntax
-from lsp_charrnn.inside.neurons import FILE, NeuronTable, find_neurons, kept
+from lsp_charrnn.inside.neurons import find_neurons
+from lsp_charrnn.model import neurons as kept_neurons
 from lsp_charrnn.model.files import WEIGHTS_FILE
+from lsp_charrnn.model.neurons import FILE, NeuronTable, kept
 from lsp_charrnn.model.spec import ModelSpec
 
 SPEC = ModelSpec(cell="lstm", layers=1, hidden=8, embedding=8)
@@ -45,6 +47,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NeuronTable:
     monkeypatch.setattr(neurons, "find_model", lambda _: tmp_path)
     monkeypatch.setattr(neurons, "load_weights", lambda _: (counting_weights(), SPEC))
     monkeypatch.setattr(neurons, "read_config", lambda _: (config, SPEC))
+    monkeypatch.setattr(kept_neurons, "read_config", lambda _: (config, SPEC))
     for number in range(6):
         lines = [f"f{n}(g(x{n + number}), (h()))  # {'why ' * (n % 4)}\n" for n in range(12)]
         (tmp_path / f"m{number}.py").write_text("".join(lines))

@@ -134,6 +134,45 @@ def test_gates_lie_where_gates_can_lie() -> None:
             assert (value < 1).all()
 
 
+@pytest.mark.parametrize("cell", ["lstm", "coupled"])
+def test_gates_are_those_that_torch_differentiates_by(cell: Cell) -> None:
+    """∂c'/∂c is the forget gate, h' / tanh(c') the output gate, and what else is in c' has come in: i * g."""
+    spec = ModelSpec(cell=cell, layers=1, hidden=48, embedding=32)
+    weights = random_weights(spec)
+    random = np.random.default_rng(3)
+    symbols = random.integers(0, 256, LANES)
+    start = random.uniform(-0.9, 0.9, (1, 2, LANES, spec.hidden)).astype(np.float32)
+    _, _, (gates,) = reference.step_with_gates(weights, spec, symbols, start)
+    network = CharRnn(spec)
+    network.load_weights(weights)
+    state = torch.from_numpy(start).requires_grad_()
+    _, after = network(torch.from_numpy(symbols[None]), state)
+    hidden, cell_after = after[0]
+    (slope,) = torch.autograd.grad(cell_after.sum(), state)
+    forget = slope[0, 1].numpy()
+    came = cell_after.detach().numpy() - forget * start[0, 1]
+    np.testing.assert_allclose(gates["f"], forget, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(gates["i"] * gates["g"], came, rtol=0, atol=1e-5)
+    output = (hidden / torch.tanh(cell_after)).detach().numpy()
+    np.testing.assert_allclose(gates["o"], output, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_some_neurons_gates_are_those_of_the_whole_layer(cell: Cell) -> None:
+    spec = ModelSpec(cell=cell, layers=2, hidden=48, embedding=32)
+    weights = random_weights(spec)
+    random = np.random.default_rng(2)
+    symbols = random.integers(0, 256, LANES)
+    state = random.uniform(-0.9, 0.9, (2, spec.parts, LANES, spec.hidden)).astype(np.float32)
+    _, after, gates = reference.step_with_gates(weights, spec, symbols, state)
+    for layer, x in enumerate((weights["embedding.weight"][symbols], after[0, 0])):
+        for some in (slice(7, 8), slice(None)):
+            found = reference.neurons_gates(weights, spec, layer, some, x, state[layer])
+            assert found.keys() == gates[layer].keys()
+            for name, values in found.items():
+                np.testing.assert_allclose(values, gates[layer][name][:, some], rtol=0, atol=1e-6)
+
+
 def test_a_large_sum_does_not_overflow() -> None:
     spec = ModelSpec(layers=1, hidden=4, embedding=4)
     weights = {name: value * 1e6 for name, value in random_weights(spec).items()}

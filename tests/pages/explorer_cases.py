@@ -5,45 +5,35 @@ Not among the tests that `make test` finds, for it needs a browser: Debian's, or
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "inside"))
 from networks import random_network
 
 from lsp_charrnn.engine.surprise import Token
+from lsp_charrnn.inside import lab
 from lsp_charrnn.inside.activations import read_all, surprise
-from lsp_charrnn.inside.explore import Label, Text, page
+from lsp_charrnn.inside.explore import Text, page
+from lsp_charrnn.inside.learning import LabOptions
 from lsp_charrnn.inside.surprise import Place, Read, surprise_page
+from lsp_charrnn.inside.toys import TOYS
+from lsp_charrnn.model.files import load_weights
+from lsp_charrnn.model.neurons import Label
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import CELLS, Cell
 from lsp_charrnn.text.symbols import header
 
 HEAD = header("a.py")
 SOURCE = "def largest(items):\n    best = items[0]  # the first 🙂\n    return best\n"
-QUIET = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 PATIENCE = 600_000  # milliseconds: the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    assert path is not None, "there is no Chromium: apt-get install chromium, or name one in CHROMIUM"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=QUIET, timeout=PATIENCE)
-        yield chromium
-        chromium.close()
 
 
 class Explorer:
@@ -80,6 +70,7 @@ class Explorer:
     def settled(self) -> str:
         """Return which neuron is shown, when all that was asked for is."""
         self.page.wait_for_timeout(200)
+        self.page.wait_for_function("done === turn")
         return str(self.page.evaluate("location.hash"))
 
 
@@ -176,6 +167,54 @@ def test_a_large_file_says_what_was_left_out(browser: Browser, tmp_path: Path) -
     explorer.settled()
     assert explorer.page.locator("#known").inner_text() == ""
     assert explorer.colour(0) != ""
+    assert explorer.wrong == []
+    explorer.page.close()
+
+
+def test_a_file_of_200_kb_as_the_command_shows_it(browser: Browser, tmp_path: Path) -> None:
+    """By the shipped model: 20,000 characters in less than 5 MB, and the page says what it left out."""
+    source = tmp_path / "large.py"
+    lines = "".join(
+        f"def call_{n}(first, second='ü'):\n    return first + {n} * second  # {n % 7}\n" for n in range(3000)
+    )
+    source.write_text(lines, encoding="utf-8")
+    assert source.stat().st_size > 200_000
+    out = tmp_path / "out.html"
+    command = [sys.executable, "-m", "lsp_charrnn", "explore", source, "--model", "python", "-o", out, "--line", "3000"]
+    subprocess.run(command, check=True)
+    assert out.stat().st_size < 5_000_000
+    explorer = Explorer(browser, tmp_path, out.read_text(encoding="utf-8"))
+    facts = explorer.page.locator("#facts").inner_text()
+    assert f"of {len(lines):,} characters are shown" in facts
+    assert "neurons kept for all of it" in facts
+    shown = explorer.page.locator("#text").inner_text().replace("\n", "")
+    assert "call_1499" in shown
+    assert "call_3499" not in shown
+    before = explorer.colours()
+    explorer.page.keyboard.press("n")
+    explorer.settled()
+    assert explorer.colours() != before
+    assert explorer.wrong == []
+    explorer.page.close()
+
+
+def test_the_page_that_the_lab_leaves(browser: Browser, tmp_path: Path) -> None:
+    toy = replace(TOYS["counter"], hidden=6)
+    outcome = lab.run(toy, tmp_path / "counter", LabOptions(steps=3), force=False)
+    explorer = Explorer(browser, tmp_path, outcome.page.read_text(encoding="utf-8"))
+    best = outcome.finding.neurons[0].number
+    assert explorer.settled() == f"#0.{best}.c"
+    assert explorer.page.locator("#list a").first.inner_text().startswith(f"1 · {best} ")
+    weights, spec = load_weights(outcome.model)
+    whole = read_all(weights, spec, header("examples.txt"), outcome.examples.read_bytes())
+    told = explorer.told(2)
+    for name, values in zip(SIGNALS["lstm"], whole.signals, strict=True):
+        size = max(1.0, float(np.abs(values[0, :, best]).max()))
+        assert told[name] == pytest.approx(float(values[0, 2, best]), abs=0.02 * size)
+    before = explorer.colours()
+    explorer.page.keyboard.press("ArrowRight")
+    assert explorer.settled() == f"#0.{(best + 1) % 6}.c"
+    assert explorer.colours() != before
     assert explorer.wrong == []
     explorer.page.close()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import threading
+import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,11 @@ from conftest import make_tiny, tiny_weights
 from wire import INLINE_CLIENT, URI, Wire, eventually, insert, span
 
 from lsp_charrnn.config import Settings
+from lsp_charrnn.engine.mixer import probabilities
 from lsp_charrnn.engine.session import Session
 from lsp_charrnn.model import reference
+from lsp_charrnn.model.files import WEIGHTS_FILE, read_config
+from lsp_charrnn.model.neurons import FILE, NeuronTable, Tracked, Tracking
 from lsp_charrnn.server import app
 from lsp_charrnn.server.app import Server
 from lsp_charrnn.server.models import Models
@@ -89,28 +95,89 @@ async def test_diagnostics_go_when_they_are_switched_off_and_when_the_document_i
         await eventually(lambda: published(wire)[-1] == [])
 
 
+def floats(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype="<f4")
+
+
 async def test_inside_shows_the_streams_own_states_and_the_references_gates() -> None:
     async with serving() as wire:
         wire.open("quartz(x)\r\nü = quartz\r\n")
-        wanted = {"textDocument": {"uri": URI}, "range": span(1, 0, 4), "neuron": 2, "signal": "c"}
-        found = await wire.ask(INSIDE, wanted)
+        wanted = {"textDocument": {"uri": URI}, "range": span(1, 0, 4), "neuron": 2}
+        found = await wire.ask(INSIDE, {**wanted, "signal": "c", "all": True})
+        by_gate = await wire.ask(INSIDE, {**wanted, "signal": "f", "all": True})
         assert found["range"] == span(1, 0, 4)
+        assert found["labels"] == []
         text = "ü = ".encode()
-        assert found["symbols"] == list(text)
-        assert len(found["bits"]) == len(found["guesses"]) == len(found["chances"]) == len(text)
+        assert base64.b64decode(found["symbols"]) == text
+        guesses = np.frombuffer(base64.b64decode(found["guesses"]), dtype=np.uint8).reshape(-1, 5)
+        bits, chances = floats(found["bits"]), floats(found["chances"]).reshape(-1, 5)
+        assert (len(bits), len(guesses), len(chances)) == (len(text), len(text) + 1, len(text) + 1)
         weights, spec = tiny_weights()
         state = np.zeros((1, 2, 1, spec.hidden), dtype=np.float32)
         for symbol in to_symbols(header("src/a.py") + b"quartz(x)\n"):
-            _, state = reference.step(weights, spec, symbol[None], state)
-        traces, shades = found["neuron"]["traces"], found["layer"]
-        rows = np.frombuffer(zlib.decompress(base64.b64decode(shades["activations"])), dtype=np.int8)
+            logits, state = reference.step(weights, spec, symbol[None], state)
+        traces = {name: floats(values) for name, values in found["neuron"]["traces"].items()}
         assert list(traces) == ["h", "c", "i", "f", "o", "g"]
         for place, symbol in enumerate(to_symbols(text)):
-            _, state, gates = reference.step_with_gates(weights, spec, symbol[None], state)
+            odds = probabilities(logits)[0]
+            assert bits[place] == pytest.approx(-np.log2(odds[symbol]), abs=0.1)  # it is served in int8
+            assert chances[place] == pytest.approx(odds[guesses[place]], abs=0.05)
+            assert odds[guesses[place, 0]] == pytest.approx(odds.max(), abs=0.05)
+            logits, state, gates = reference.step_with_gates(weights, spec, symbol[None], state)
             for name, value in zip(traces, reference.signals(spec, state, gates)[:, 0, 0, 2], strict=True):
-                assert traces[name][place] == pytest.approx(float(value), abs=0.05)  # it is served in int8
-            cells = rows.reshape(spec.hidden, -1)[:, place] / 63 * shades["scale"]
-            np.testing.assert_allclose(cells, state[0, 1, 0], atol=0.05)
+                assert traces[name][place] == pytest.approx(float(value), abs=0.05)
+            for answer, expected in ((found, state[0, 1, 0]), (by_gate, gates[0]["f"][0])):
+                shades = answer["all"]
+                rows = np.frombuffer(zlib.decompress(base64.b64decode(shades["activations"])), dtype=np.int8)
+                values = rows.reshape(spec.hidden, -1)[:, place] / 63 * shades["scale"]
+                np.testing.assert_allclose(values, expected, atol=0.05)
+        assert chances[-1] == pytest.approx(probabilities(logits)[0][guesses[-1]], abs=0.05)
+
+
+async def test_inside_says_what_is_expected_of_an_empty_document() -> None:
+    async with serving() as wire:
+        wire.open("")
+        found = await wire.ask(
+            INSIDE, {"textDocument": {"uri": URI}, "range": span(0, 0, 0), "signal": "f", "all": True}
+        )
+        assert found["symbols"] == found["bits"] == found["neuron"]["traces"]["f"] == ""
+        assert len(base64.b64decode(found["guesses"])) == 5
+
+
+async def test_inside_names_the_neurons_that_mean_something(tiny_model: Path) -> None:
+    config, _ = read_config(tiny_model)
+    one = Tracking(0, 7, "c", -0.9, -0.8)
+    tracked = Tracked("bracket depth", (one,), 0.9, 0.1, 0.1)
+    table = NeuronTable("tiny", config["files"][WEIGHTS_FILE], "python", (1, 1), (1, 1), 0, (tracked,))
+    (tiny_model / FILE).write_text(json.dumps(table.to_json()))
+    try:
+        async with serving() as wire:
+            wire.open(TEXT)
+            found = await wire.ask(INSIDE, {"textDocument": {"uri": URI}, "range": span(0, 0, 4)})
+            assert found["labels"] == [
+                {"layer": 0, "neuron": 7, "tracks": "bracket depth", "score": 0.8, "signal": "c"}
+            ]
+            assert "all" not in found
+    finally:
+        (tiny_model / FILE).unlink()
+
+
+async def test_an_edit_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def endless(*_: Any, cancelled: Callable[[], bool]) -> None:
+        begun.set()
+        while not cancelled():
+            time.sleep(0.001)
+
+    monkeypatch.setattr(Session, "inside", endless)
+    async with serving() as wire:
+        wire.open(TEXT)
+        seeing = wire.request(INSIDE, {"textDocument": {"uri": URI}, "range": span(0, 0, 4)})
+        wire.receive(seeing)
+        await eventually(begun.is_set)
+        wire.receive(wire.changed(insert(0, 0, "q")))
+        assert (await wire.answer(seeing["id"]))["result"] is None
 
 
 async def test_inside_refuses_what_is_not_there() -> None:

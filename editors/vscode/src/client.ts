@@ -1,6 +1,6 @@
 // The connection to the server: found, started, asked. Ghost text is vscode-languageclient's; all behaviour is the server's.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { EventEmitter, type ExtensionContext, type LogOutputChannel, type TextDocument, window } from 'vscode';
+import { EventEmitter, type ExtensionContext, type LogOutputChannel, type Range, type TextDocument, window } from 'vscode';
 import { CloseAction, ExecuteCommandRequest, LanguageClient, type Middleware, State } from 'vscode-languageclient/node';
 import type { Connection, Status } from './describe';
 import type { Server } from './discovery';
@@ -34,6 +34,8 @@ export class Client {
 
   serves = (document: TextDocument): boolean => SCHEMES.includes(document.uri.scheme) && this.languages.includes(document.languageId);
 
+  private readonly has = (document: TextDocument): boolean => !document.isClosed && this.serves(document);
+
   /** Finds the server and starts it, instead of the one that is running or is being started. */
   async restart(): Promise<void> {
     this.last = Promise.all([this.last, this.stop()]).then(() => this.stop()).then(() => this.start());
@@ -62,9 +64,17 @@ export class Client {
   /** Returns what the server is doing, and what it does with `document`; undefined where there is none that answers. */
   async status(document: TextDocument | undefined): Promise<Status | undefined> {
     if (this.connection !== 'running') return undefined;
-    const asked = document && !document.isClosed && this.serves(document) ? [document.uri.toString()] : [];
+    const asked = document && this.has(document) ? [document.uri.toString()] : [];
     const params = { command: `${SECTION}.status`, arguments: asked };
     return this.client?.sendRequest(ExecuteCommandRequest.type, params).catch(() => undefined); // as of a document just closed
+  }
+
+  /** Returns what the model does in `range`, or what is wrong with `wish`; nothing where there is nobody to ask, or an edit has overtaken it. */
+  async inside(document: TextDocument, range: Range | undefined, wish: object): Promise<object | null | undefined> {
+    const client = this.client;
+    if (!client || !range || this.connection !== 'running' || !this.has(document)) return undefined;
+    const params = { textDocument: { uri: document.uri.toString() }, range: client.code2ProtocolConverter.asRange(range), ...wish };
+    return client.sendRequest<object | null>(`${SECTION}/inside`, params).catch(({ message }: Error) => ({ problem: message }));
   }
 
   private async start(): Promise<void> {

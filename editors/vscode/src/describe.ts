@@ -1,4 +1,4 @@
-// What the server's `lspCharrnn.status` says, in words. VS Code has no part in this.
+// What the server's `lspCharrnn.status` says, in a few words. VS Code has no part in this; what panels make of it is media/panel.js's.
 
 /** The answer to `lspCharrnn.status`; the last four are there when it was asked about a document. */
 export interface Status {
@@ -26,9 +26,6 @@ export interface Standing {
   detail: string; // a sentence
 }
 
-/** A table: its rows' names and values. */
-export type Section = { title: string; rows: [string, string][] };
-
 /** What the status bar shows; `document`: the one in front, if it is one that the server has. */
 export function standing(connection: Connection, status: Status | undefined, document?: { languageId: string; served: boolean }): Standing {
   const is = (kind: Standing['kind'], text: string, detail: string) => ({ kind, text, detail });
@@ -51,57 +48,4 @@ export function standing(connection: Connection, status: Status | undefined, doc
 /** Whether it will be another one soon, without anything being done here. */
 export const isUnderWay = ({ kind }: Standing): boolean => kind === 'loading' || kind === 'indexing' || kind === 'training';
 
-export function statistics(status: Status): Section[] {
-  const { requests, shown, accepted, charactersSaved, latencyMs } = status.statistics;
-  const late = Object.entries(latencyMs).flatMap(([name, ms]) => (ms === null ? [] : [`${name} ${ms.toFixed(1)} ms`]));
-  return [
-    {
-      title: 'Suggestions since the server was started',
-      rows: [
-        ['shown', number(shown)],
-        ['accepted', shown ? `${number(accepted)} (${percent(accepted / shown)})` : number(accepted)],
-        ['characters saved', number(charactersSaved)],
-        ['requests answered', number(requests)],
-        ['answered within', late.join(', ') || 'nothing was asked yet'],
-      ],
-    },
-    { title: 'Models', rows: models(status) },
-    { title: 'Memory of projects', rows: status.projects.map(project) },
-    { title: 'Server', rows: [...Object.entries(status.versions), ['process', String(status.pid)]] },
-  ];
-}
-
-/** What the server says of a document, and of the place in it, counted from 1. */
-export function explanation(status: Status, path: string, language: string, line: number, column: number): Section[] {
-  const known = (yes: boolean | undefined, done: string, open: string) => (yes === undefined ? 'not read' : yes ? done : open);
-  return [
-    {
-      title: path,
-      rows: [
-        ['cursor', `line ${number(line)}, column ${number(column)}`],
-        ['suggestions', status.off ? `off: ${status.off}` : `on, as ${language}`],
-      ],
-    },
-    {
-      title: 'What the model has read',
-      rows: [
-        ['before the cursor', known(status.refined, 'enough for its expectations to be final', 'too little still: its expectations are first ones')],
-        ['around the cursor', known(status.settled, 'all of it', 'some of it')],
-        ['names in the document', known(status.remembered, 'counted', 'being counted')],
-      ],
-    },
-    { title: 'Model', rows: models({ ...status, models: status.models.filter((model) => model.language === language) }) },
-    { title: 'Memory of projects', rows: status.projects.map(project) },
-  ];
-}
-
-function models({ models: all }: Status): [string, string][] {
-  return all.length ? all.map(({ language, name, bytes }) => [language, `${name}, ${(bytes / 1e6).toFixed(1)} MB`]) : [['none', 'nothing has been completed yet']];
-}
-
-function project({ root, ready, files, characters }: Status['projects'][number]): [string, string] {
-  return [root, ready ? `${number(files)} ${files === 1 ? 'file' : 'files'}, ${number(characters)} characters` : 'being read'];
-}
-
-const number = (value: number): string => value.toLocaleString('en');
 const percent = (share: number): string => `${Math.round(100 * share)} %`;

@@ -2,11 +2,10 @@
 import { existsSync, statSync } from 'node:fs';
 import { commands, type ExtensionContext, window, workspace } from 'vscode';
 import { Client } from './client';
-import { explanation, statistics } from './describe';
 import { findServer, type Surroundings } from './discovery';
 import { install, offerToInstall } from './install';
 import { pickModel } from './models';
-import { Panel } from './panel';
+import { inSight, Panel } from './panel';
 import { selectedPython } from './python';
 import { command, SECTION, toggleLanguage } from './settings';
 import { StatusBar } from './status';
@@ -29,15 +28,12 @@ export function activate(context: ExtensionContext): void {
   const started: Client = (client = new Client(context, log, () => findServer(surroundings()), trainer.takeProgress));
   const status = new StatusBar(started);
   const page = context.asAbsolutePath('media/panel.html');
-  const counts = new Panel(page, `${SECTION}.statistics`, 'lsp-charrnn: statistics', async () => {
-    const now = await started.status(undefined);
-    return now && statistics(now);
-  });
-  const explorer = new Panel(page, `${SECTION}.explorer`, 'lsp-charrnn: explorer', async (editor) => {
-    if (!editor) return [{ title: 'Open a file of code to see what the server makes of it', rows: [] }];
-    const { document, selection: { active } } = editor;
-    const now = await started.status(document);
-    return now && explanation(now, workspace.asRelativePath(document.uri), document.languageId, active.line + 1, active.character + 1);
+  const counts = new Panel(page, `${SECTION}.statistics`, 'lsp-charrnn: statistics', async () => ({ status: await started.status(undefined) }));
+  const explorer = new Panel(page, `${SECTION}.explorer`, 'lsp-charrnn: explorer', async (editor, wish) => {
+    if (!editor) return { empty: 'Open a file of code to see what the server makes of it' };
+    const { document, selection: { active: cursor } } = editor;
+    const [status, inside] = await Promise.all([started.status(document), started.inside(document, inSight(editor), wish)]);
+    return { status, inside, path: workspace.asRelativePath(document.uri), language: document.languageId, cursor };
   });
   let offered = false;
 

@@ -29,6 +29,7 @@ const state = {
 let shown = null; // the document that is shown: its characters, and what was unpacked of it
 let current = null; // the neuron that is shown: {start, end, rows: {signal: Int8Array}}, where it is known
 let turn = 0; // counts choices, so that one that is overtaken while it unpacks is not shown
+let done = 0; // the last one that is shown
 
 // --- data -------------------------------------------------------------------------------------------------
 
@@ -404,6 +405,7 @@ async function choose(changes, { link = true } = {}) {
     paintAll();
     drawAll();
   }
+  done = own;
 }
 
 function fragment() {
@@ -499,7 +501,7 @@ function showList() {
   const heading = (text) => list.append(Object.assign(document.createElement("h3"), { textContent: text }));
   const named = new Set(LABELS.map(({ layer, neuron }) => `${layer}.${neuron}`));
   if (LABELS.length) {
-    heading("What they track, and how well, on files that they were not found on");
+    heading(DATA.labelled);
     for (const { layer, neuron, tracks, score, signal } of LABELS) add(layer, neuron, `${tracks} ${score.toFixed(2)}`, signal);
   }
   const kept = Object.keys(shown.document.neurons).filter((key) => !named.has(key));

@@ -183,6 +183,14 @@ export class Code {
     }
   }
 
+  /** The page beside the editor in which `selector` is to be found: a frame. */
+  async frame(selector) {
+    for (const end = Date.now() + PATIENCE; ; await sleep(200)) {
+      for (const frame of this.page.frames().slice(1)) if (await frame.locator(selector).count().catch(() => 0)) return frame;
+      assert(Date.now() < end, `no page has ${selector}`);
+    }
+  }
+
   /** Brings the file back to the front. */
   async back() {
     await this.press('Escape');

@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Code, sleep } from './code.mjs';
+import { inside } from './server.mjs';
 
 const [editor, vsix, wheels, out, ...program] = process.argv.slice(2).map((word) => (fs.existsSync(word) ? path.resolve(word) : word));
 const SOURCE = `import json
@@ -284,10 +285,76 @@ async function pages(code) {
   await code.press('Control+Home');
   await code.panel(/store\.py[^]*line 1, column 1/);
   held('the explorer follows the cursor');
+  await exploring(code);
   for (const title of ['explorer', 'statistics']) {
     await code.page.locator('.tab').filter({ hasText: title }).first().click({ button: 'middle' });
   }
   await code.back();
+}
+
+/** The explorer is open: what it shows is what a server says, and changes with what is chosen, with the cursor and with what is in sight. */
+async function exploring(code) {
+  const text = `${SOURCE.trimEnd()}\n# ü 🙂\n`;
+  await code.replace(text);
+  const frame = await code.frame('#text [data-at]');
+  const cells = frame.locator('#text [data-at]');
+  const shown = async () => (await cells.allTextContents()).join('').replaceAll('↵', '\n');
+  const colours = () => cells.evaluateAll((all) => all.map((cell) => cell.style.backgroundColor).join());
+  const settled = async (wanted, what) => {
+    for (let tries = 0; !(await wanted().catch(() => false)); tries++) assert(tries < 200, what), await sleep(200);
+  };
+  /** Waits until the page shows what a server of our own says of this neuron. */
+  const as = async (layer, neuron) => {
+    const answer = await inside(program, path.dirname(code.file), code.file, text, { layer, neuron });
+    const floats = (data) => new Float32Array(Uint8Array.from(Buffer.from(data, 'base64')).buffer);
+    const chance = 100 * floats(answer.chances).at(-5); // the likeliest of five behind the last symbol
+    const values = Object.entries(answer.neuron.traces).map(([signal, values]) => [signal, floats(values).at(-1)]);
+    await settled(async () => {
+      const expected = parseFloat(await frame.locator('#expected .share').first().textContent());
+      const told = await frame.locator('#told').textContent();
+      const near = ([signal, value]) => Math.abs(parseFloat(told.match(new RegExp(`  ${signal} (\\S+)`))[1].replace('−', '-')) - value) < 0.05 + 0.05 * Math.abs(value);
+      return Math.abs(expected - chance) < 3 && values.every(near);
+    }, `the page doesn't show ${chance.toFixed(1)} % and ${values}, but ${await frame.locator('body').innerText()}`);
+  };
+  await settled(async () => (await shown()) === text, 'the page has another text');
+  const chosen = () => Promise.all([frame.locator('#layer').inputValue(), frame.locator('#neuron').inputValue()]);
+  await as(...(await chosen()).map(Number));
+  await code.shot('explorer-inside');
+  held(`it shows the document, what is expected at the cursor and neuron ${(await chosen()).join('.')} as a server of one's own does`);
+
+  const before = await colours();
+  await frame.locator('#neuron').fill('7');
+  await frame.locator('#neuron').press('Enter');
+  const [layer] = await chosen();
+  await as(Number(layer), 7);
+  await settled(async () => (await colours()) !== before, 'the colours are the same');
+  await frame.locator('#told').click();
+  await code.press('ArrowRight');
+  await settled(async () => (await chosen())[1] === '8', 'the key does nothing');
+  await as(Number(layer), 8);
+  const by = await colours();
+  await code.press('s');
+  await settled(async () => (await colours()) !== by, 'surprise has the same colours');
+  await code.shot('explorer-surprise');
+  await code.press('s');
+  held('a neuron is chosen by its number, keys step through them, and s colours by surprise');
+
+  await code.back();
+  await code.replace(shop('order'));
+  const topmost = async () => Number(await frame.locator('#text .no').first().textContent());
+  await settled(async () => (await topmost()) > 20, 'the top of what is shown is not the top of what is in sight');
+  const top = await topmost();
+  for (let times = 0; times < 5; times++) await code.press('Control+ArrowUp');
+  await settled(async () => (await topmost()) === top - 5, `scrolled by five lines it shows ${await topmost()} after ${top}`);
+  held('it follows scrolling');
+  await code.settings({ 'workbench.colorTheme': 'Default Dark Modern' });
+  await code.replace(text);
+  await code.press('Control+Home');
+  await settled(async () => (await shown()) === text, 'the page has another text');
+  await code.shot('explorer-dark');
+  await code.settings();
+  assert((await first(code))[1]);
+  held('ghost text comes beside it');
 }
 
 /** Types what brings ghost text at many keys, each time with none shown before. */
