@@ -111,10 +111,10 @@ def _arguments(params: Any) -> tuple[str, types.Range, dict[str, Any]]:
     try:
         places = [position(params["range"][end]) for end in ("start", "end")]
         wanted = {
-            "layer": int(getattr(params, "layer", 0)),
-            "neuron": int(getattr(params, "neuron", 0)),
-            "signal": str(getattr(params, "signal", "h")),
-            "all": getattr(params, "all", False) is True,
+            "layer": int(params.get("layer", 0)),
+            "neuron": int(params.get("neuron", 0)),
+            "signal": str(params.get("signal", "h")),
+            "all": params.get("all", False) is True,
         }
         return str(params["textDocument"]["uri"]), types.Range(*places), wanted
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
