@@ -20,11 +20,11 @@ from test_files import GRAPHS, SPEC, change_config, change_graph, refused, repla
 
 from lsp_charrnn.errors import ModelError
 from lsp_charrnn.inside.neurons import FILE as NEURONS_FILE
-from lsp_charrnn.inside.neurons import kept
 from lsp_charrnn.model import files, step
 from lsp_charrnn.model.files import load_weights, verify_model
 from lsp_charrnn.model.graph import read_graph
 from lsp_charrnn.model.layout import is_same, reading_graph, stepping_graph
+from lsp_charrnn.model.neurons import kept
 from lsp_charrnn.model.spec import CELLS, ModelSpec
 from lsp_charrnn.train.export import build_onnx, build_step_onnx
 

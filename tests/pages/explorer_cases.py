@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "inside"))
+from chromium import browser
 from networks import random_network
 
 from lsp_charrnn.engine.surprise import Token

@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
+from chromium import browser
 from wire import URI, Wire
 
 from lsp_charrnn.config import Settings
