@@ -36,8 +36,8 @@ from benchmarks.workbench import (
 
 LINES: Final = 2_000
 SEEN: Final = 60  # lines, as many as an editor's window shows
-KEYS: Final = 40  # at each place
-PLACES: Final = (24, 4)  # in all, and quickly
+KEYS: Final = 25  # at each place
+PLACES: Final = (16, 4)  # in all, and quickly: six minutes, and half a one
 # Seconds between keys: with the first the next key comes while the model is still at it, with the second after it.
 PAUSES: Final = (0.05, 0.4)
 TARGET: Final = 1.1  # times the same without it
