@@ -152,7 +152,7 @@ def test_each_language_is_read_by_its_own_model(
 ) -> None:
     (projects[0] / "tool.go").write_text("package main\n" * 30)
     monkeypatch.setattr(memory, "model_for_language", lambda language: Path(language))
-    monkeypatch.setattr(memory, "load_model", lambda path: (read.append(str(path)), load_model(tiny_model))[1])
+    monkeypatch.setattr(memory, "load_model", lambda path, *_: (read.append(str(path)), load_model(tiny_model))[1])
     monkeypatch.setattr(memory, "fit", functools.partial(mixing.fit, steps=1))
     monkeypatch.setattr(memory, "read_config", lambda path: ({"name": str(path)}, None))
     read: list[str] = []

@@ -737,7 +737,7 @@ async def test_a_message_that_finds_no_memory_ends_the_session(monkeypatch: pyte
         def refused(*_: Any) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(wire.server.protocol, "_converter_message", refused)
+        monkeypatch.setattr(wire.server.protocol, "structure_message", refused)
         wire.open("pri")
         assert await wire.server.finished == 1
 

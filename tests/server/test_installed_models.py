@@ -180,8 +180,8 @@ async def test_it_is_for_its_project_and_language_alone(root: Path, own: Path, t
         for outside in ((tmp_path / "other" / "a.py").as_uri(), "untitled:Untitled-1"):
             wire.open("q", uri=outside)
             assert await ghost(wire, outside) == SHIPPED
-        wire.open("q", uri=(root / "a.go").as_uri(), language="go")
-        assert await ghost(wire, (root / "a.go").as_uri()) == SHIPPED
+        wire.open("q", uri=(root / "a.rb").as_uri(), language="ruby")  # which no other model knows, either
+        assert await ghost(wire, (root / "a.rb").as_uri()) == SHIPPED
     async with serving(root, model="tiny") as wire:  # who names one wants that one
         wire.open("q", uri=uri)
         assert await ghost(wire, uri) == SHIPPED
