@@ -529,7 +529,8 @@ def train(
     minutes: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
-            help=f"How long to train. Default: {DEFAULT_MINUTES:g}, less for little text, unless --steps is given."
+            help=f"How long to train; with --base, less where the text would be read more than four times. Default: "
+            f"{DEFAULT_MINUTES:g}, less for little text, unless --steps is given."
         ),
     ] = None,
     steps: Annotated[

@@ -94,8 +94,8 @@ def make_plan(
     else:
         read = readable(spec)
     enough = (_TUNING_EPOCHS if tuning else _DEFAULT_EPOCHS) * characters
-    if options.minutes is None and options.steps is None and read > enough:
-        minutes, read = max(1.0, round(minutes * enough / read, 1)), enough
+    if options.steps is None and read > enough and (tuning or options.minutes is None):
+        minutes, read = min(minutes, max(1.0, round(minutes * enough / read, 1))), enough
     if timed:
         options = replace(options, minutes=minutes)
 
