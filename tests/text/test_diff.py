@@ -79,7 +79,7 @@ def test_a_formatter_that_changes_three_lines_costs_three_small_edits(data: st.D
         text = old[line]
         new[line] = {"indent": "    " + text, "rewrite": "z\n", "blank line before": "\n" + text, "remove": ""}[change]
     edits = edits_between("".join(old), "".join(new))
-    # Where what stays near a change is the same as elsewhere, it may be taken for another of its kind: a line more each.
+    # Where what stays near a change stands elsewhere, too, it may be taken for that: a line more each.
     assert len(edits) <= 2 * 3
     assert sum(map(size, edits)) <= 2 * 3 * 40
 
