@@ -16,7 +16,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "inside"))
-from chromium import browser
 from networks import random_network
 
 from lsp_charrnn.engine.surprise import Token
@@ -31,6 +30,8 @@ from lsp_charrnn.model.neurons import Label
 from lsp_charrnn.model.reference import SIGNALS
 from lsp_charrnn.model.spec import CELLS, Cell
 from lsp_charrnn.text.symbols import header
+
+pytest_plugins = ("chromium",)  # one browser for all of them
 
 HEAD = header("a.py")
 SOURCE = "def largest(items):\n    best = items[0]  # the first 🙂\n    return best\n"

@@ -19,7 +19,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "server"))
-from chromium import browser
 from wire import URI, Wire
 
 from lsp_charrnn.config import Settings
@@ -27,6 +26,8 @@ from lsp_charrnn.model.neurons import Label
 from lsp_charrnn.server.app import Server
 from lsp_charrnn.server.models import Models
 from lsp_charrnn.server.worker import Worker
+
+pytest_plugins = ("chromium",)  # one browser for all of them
 
 ROOT = Path(__file__).parents[2]
 MEDIA = ROOT / "editors" / "vscode" / "media"
