@@ -246,10 +246,10 @@ async function switching(code, start) {
   held('and for a language, at once and for good');
 }
 
-/** Languages that no model of Python was made for: what the document has held is expected there. */
+/** A language that the model of Python was not made for. */
 async function others(code) {
   const { file } = code;
-  for (const name of ['store.go', 'store.c']) {
+  for (const name of ['store.go']) {
     code.file = path.join(path.dirname(file), name);
     fs.writeFileSync(code.file, '');
     await code.press('Control+p');
