@@ -131,7 +131,7 @@ def editor(running: Editor) -> Editor:
     running.nvim.input("<Esc>")
     running.until_mode("n")
     running.nvim.command("silent! only!")
-    running.nvim.vars["said"] = []
+    running.hush()
     running.open("store.py", SOURCE.encode())
     return running
 
@@ -557,7 +557,7 @@ def test_a_training_is_shown_and_stopped(editor: Editor) -> None:
     editor.until(lambda: any("Training on project" in row for row in editor.look().rows()), "its progress")
     editor.nvim.command("CharRnn train stop")
     editor.until(lambda: not editor.status()["trainings"], "the training to end", 120)
-    editor.nvim.vars["said"] = []
+    editor.hush()
     editor.nvim.command("CharRnn train stop")
     editor.said("no training is under way")
 
@@ -573,9 +573,9 @@ def test_a_training_to_its_end(kind: Kind) -> None:
         editor.open("store.py", SOURCE.encode())
         told = ""
         for minutes in (0.3, 2, 10):  # a busy machine needs longer to learn anything
-            editor.nvim.command("messages clear")
+            editor.hush()
             editor.nvim.command(f"CharRnn train {minutes}")
-            told = editor.until_message("trained on project", 10 * PATIENCE)
+            told = editor.said("trained on project", 10 * PATIENCE)
             if told.endswith("; installed."):
                 break
         assert re.search(r"% fewer bits on .* it had not seen.*; installed\.$", told), told

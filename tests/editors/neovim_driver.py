@@ -21,7 +21,7 @@ import pynvim
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PLUGIN: Final = ROOT / "editors" / "nvim"
-PATIENCE: Final = float(os.environ.get("PATIENCE", "300"))  # seconds for anything: far more than it takes
+PATIENCE: Final = float(os.environ.get("PATIENCE", "120"))  # seconds for anything: far more than it takes
 WIDTH, HEIGHT = 120, 70  # room for what is drawn below the last line, and for messages
 GHOST: Final = "ComplHint"  # the highlight group of ghost text
 
@@ -217,27 +217,27 @@ class Editor:
         self.until(come, "an answer", pause=pause)
         return found or self.ghost()
 
-    def said(self, part: str) -> str:
-        """Wait until a message holds `part`; return the message."""
+    def said(self, part: str, seconds: float = PATIENCE) -> str:
+        """Wait until a message holds `part`; return it. What the server shows, 0.10 prints and 0.12 notifies."""
         found: list[str] = []
 
-        def come() -> bool:
-            found[:] = [sentence for sentence in self.nvim.vars["said"] if part in sentence]
-            return bool(found)
-
-        self.until(come, f"a message with {part!r}, of {self.nvim.vars['said']}")
-        return found[-1]
-
-    def until_message(self, part: str, seconds: float = PATIENCE) -> str:
-        """Wait until a line of `:messages` holds `part`, which the server has shown; return the line."""
-        found: list[str] = []
+        def messages() -> list[str]:
+            return [*self.nvim.vars["said"], *self.nvim.funcs.execute("messages").split("\n")]
 
         def come() -> bool:
-            found[:] = [line for line in self.nvim.funcs.execute("messages").split("\n") if part in line]
+            found[:] = [message for message in messages() if part in message]
             return bool(found)
 
-        self.until(come, f"a message with {part!r}", seconds, pause=0.1)
+        try:
+            self.until(come, f"a message with {part!r}", seconds, pause=0.02)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\nand had these: {messages()}") from None
         return found[-1]
+
+    def hush(self) -> None:
+        """Forget all messages."""
+        self.nvim.vars["said"] = []
+        self.nvim.command("messages clear")
 
     # --- editing ------------------------------------------------------------------------------------------------
 
