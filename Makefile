@@ -54,8 +54,9 @@ test-editors-emacs: $(VENV)/.dev-installed  ## try the completion menu in a real
 	bash tests/editors/get-debian.sh $(EDITORS)/emacs emacs
 	PATH="$(EDITORS)/emacs/bin:$$PATH" $(BIN)/python -m pytest tests/editors/emacs_cases.py
 
-test-pages: $(VENV)/.pages-installed  ## try the explorer's pages in a real headless Chromium (needs one: apt-get install chromium)
-	$(BIN)/python -m pytest tests/pages/explorer_cases.py tests/pages/panel_cases.py
+test-pages: $(VENV)/.pages-installed  ## try the explorer's pages in a real headless Chromium (where there is none: needs Debian's apt-get)
+	bash tests/editors/get-debian.sh $(EDITORS)/chromium chromium
+	PATH="$(EDITORS)/chromium/bin:$$PATH" $(BIN)/python -m pytest tests/pages/explorer_cases.py tests/pages/panel_cases.py
 
 install: $(VENV)/.installed  ## leave a working .venv/bin/lsp-charrnn (no torch)
 
