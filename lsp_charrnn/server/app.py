@@ -48,6 +48,7 @@ from lsp_charrnn.server.statistics import Statistics
 from lsp_charrnn.server.structure import converter
 from lsp_charrnn.server.training import Training, Trainings
 from lsp_charrnn.server.transport import (
+    MAX_BODY,
     DescriptorWriter,
     Framing,
     FramingError,
@@ -893,7 +894,7 @@ async def _serve_ws(new_server: NewServer, host: str, port: int, access: Access)
             port,
             process_request=checks_handshake(access),
             origins=[None, own_pages],
-            max_size=1 << 28,
+            max_size=MAX_BODY,
             compression=None,
         )
     except (OSError, OverflowError) as error:

@@ -26,9 +26,10 @@ logger = logging.getLogger(__name__)
 
 _READ: Final = 1 << 16
 _MAX_HEADER: Final = 1 << 16  # bytes; a client that sends more speaks something else
-_MAX_BODY: Final = 1 << 28  # bytes; a document may be large, and memory is not without end
+MAX_BODY: Final = 1 << 28  # bytes; a document may be large, and memory is not without end
 _MOST_PENDING: Final = 1 << 26  # bytes of messages read and not worked on yet, after which a client must wait
 _MOST_UNREAD: Final = 1 << 26  # bytes that a client has not read yet, after which it is given up
+_GIVEN_UP: Final = "a client does not read what the server writes: it is given up."
 _PIPE: Final[int] = getattr(select, "PIPE_BUF", 512)  # bytes that fit for sure into a pipe that says it has room
 _EMPTY_LINE: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -86,10 +87,10 @@ class Framing:
 def _length_of(digits: bytes) -> int:
     digits = digits.lstrip(b"0") or b"0"
     # Python reads no number of more than 4,300 digits.
-    if len(digits) > len(str(_MAX_BODY)) or int(digits) > _MAX_BODY:
+    if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
         raise FramingError(
             f"the client sends a message of {digits[:20].decode()}{'…' if len(digits) > 20 else ''} bytes, "
-            f"and {_MAX_BODY} are the most that is taken: leave that document out."
+            f"and {MAX_BODY} are the most that is taken: leave that document out."
         )
     return int(digits)
 
@@ -133,7 +134,7 @@ class DescriptorWriter:
             self._condition.notify_all()
             given_up = self._unread > _MOST_UNREAD
         if given_up:
-            logger.error("the client does not read what the server writes: it is given up.")
+            logger.error(_GIVEN_UP)
             self.close()
             self._lost()
 
@@ -303,7 +304,7 @@ class SocketWriter:
             return
         self._writer.write(data)
         if self._writer.transport.get_write_buffer_size() > _MOST_UNREAD:
-            logger.error("a client does not read what the server writes: it is given up.")
+            logger.error(_GIVEN_UP)
             self._writer.transport.abort()
 
     def close(self) -> None:
@@ -327,7 +328,7 @@ class WebSocketWriter:
         self._unread += len(data)
         self._queue.put_nowait(data.decode("utf-8"))
         if self._unread > _MOST_UNREAD:
-            logger.error("a client does not read what the server writes: it is given up.")
+            logger.error(_GIVEN_UP)
             self._task.cancel()
             self._socket.transport.abort()
 
