@@ -9,6 +9,7 @@ in a file is `foreign`, and a constant must have as many bytes as its shape says
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _TENSOR_FIELDS: Final = frozenset({1, 2, 8, 9})
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 INT64: Final = 7
 # onnx.TensorProto.DataType: float, uint8, int8, int32, int64, double
-_BYTES_OF_TYPE: Final = {1: 4, 2: 1, 3: 1, 6: 4, INT64: 8, 11: 8}
+BYTES_OF_TYPE: Final = {1: 4, 2: 1, 3: 1, 6: 4, INT64: 8, 11: 8}
 _FEW: Final = 64  # bytes: what says how long something is, is no longer
 
 
@@ -150,10 +151,8 @@ def _tensor(data: memoryview) -> tuple[Constant, bool]:
             elsewhere = True
         elif field not in _TENSOR_FIELDS:
             other = True
-    size = _BYTES_OF_TYPE.get(kind, 0)
-    for extent in shape:
-        size *= extent
-    if not elsewhere and (other or size != len(values) or kind not in _BYTES_OF_TYPE):
+    size = BYTES_OF_TYPE.get(kind, 0) * math.prod(shape)
+    if not elsewhere and (other or size != len(values) or kind not in BYTES_OF_TYPE):
         raise ValueError(f"the constant {name[:80]!r} has not the bytes that its type and shape ask for")
     few = kind == INT64 and 0 < len(values) <= _FEW
     numbers = tuple(struct.unpack(f"<{len(values) // 8}q", values)) if few else ()

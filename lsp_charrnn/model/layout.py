@@ -7,15 +7,15 @@ It is said here a second time, for serving must not need the onnx package; a tes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
-from lsp_charrnn.model.graph import INT64, Constant, GraphContents, Node
+from lsp_charrnn.model.graph import BYTES_OF_TYPE, INT64, Constant, GraphContents, Node
 from lsp_charrnn.model.spec import ANCHORS, ModelSpec
 from lsp_charrnn.text.symbols import VOCABULARY
 
 _FLOAT, _UINT8, _INT8 = 1, 2, 3  # onnx.TensorProto.DataType
-_SIZES: Final = {_FLOAT: 4, _UINT8: 1, _INT8: 1, INT64: 8}
 _CONTRIB: Final = "com.microsoft"
 _END: Final = (1 << 63) - 1
 _ONNX_BLOCKS: Final = {"lstm": 4, "peephole": 4, "coupled": 4, "gru": 3, "rnn": 1}  # of gates, as ONNX has them
@@ -51,10 +51,7 @@ class _Layout:
         return GraphContents(tuple(self._nodes), tuple(self._constants.values()), external=False, foreign="")
 
     def _constant(self, name: str, kind: int, *shape: int) -> str:
-        size = _SIZES[kind]
-        for extent in shape:
-            size *= extent
-        self._constants[name] = Constant(name, kind, shape, size)
+        self._constants[name] = Constant(name, kind, shape, BYTES_OF_TYPE[kind] * math.prod(shape))
         return name
 
     def _integers(self, name: str, *values: int) -> str:
