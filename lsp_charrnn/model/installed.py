@@ -138,7 +138,7 @@ def install(model_dir: str | os.PathLike[str], root: str | os.PathLike[str]) -> 
     if failed:
         raise ModelError(failed[0])
     place = make_place(root)
-    version = f"{_number(place):019d}-{secrets.token_hex(4)}"
+    version = f"{_next_number(root):019d}-{secrets.token_hex(4)}"
     partial = place / f".{version}.partial"
     facts = {"format": FORMAT, "root": os.path.realpath(root), "version": version}
     try:
@@ -223,13 +223,12 @@ def _pointed(place: Path, pointer: bytes) -> tuple[str, Path]:
     return root, place / version
 
 
-def _number(place: Path) -> int:
+def _next_number(root: str | os.PathLike[str]) -> int:
     """Return the time in nanoseconds; or if the clock has been put back, what comes after the version that counts."""
-    try:
-        version = _pointed(place, (place / POINTER_FILE).read_bytes())[1].name
-    except (OSError, ModelError):
-        return time.time_ns()
-    return max(time.time_ns(), int(version.partition("-")[0]) + 1)
+    before = None
+    with suppress(ModelError):
+        before = installed_model(root)
+    return max(time.time_ns(), 0 if before is None else int(before.name.partition("-")[0]) + 1)
 
 
 def _forget_older(place: Path, version: str) -> None:
