@@ -37,11 +37,10 @@ import numpy as np
 import typer
 
 from benchmarks.editor import Editor, server_with, stretch_at
-from benchmarks.workbench import ROOT, ModelName, console, run
+from benchmarks.workbench import ROOT, ModelName, console, model_directory, run
 from lsp_charrnn.engine.memory import Counts
 from lsp_charrnn.errors import UserError
 from lsp_charrnn.evaluate.client import SERVER
-from lsp_charrnn.model.files import find_model, model_for_language
 from lsp_charrnn.project.cache import cache_file, read
 from lsp_charrnn.project.memory import ProjectMemory
 from lsp_charrnn.text.document import Edit
@@ -83,7 +82,7 @@ def main(
     text: Annotated[Path, typer.Option(help="A directory of Python.", resolve_path=True)] = TEXT,
 ) -> None:
     """Kill at random moments, start again, and look for what is missing."""
-    directory = (find_model(model) if model else model_for_language("python")).resolve()
+    directory = model_directory(model)
     os.chdir(ROOT)  # `python -m lsp_charrnn` looks there first
     numbers = {only.value: kills} if only else _shared_out(kills)
     recovered = 0

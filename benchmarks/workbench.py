@@ -109,6 +109,11 @@ class Setup:
         return load_model(self.directory)
 
 
+def model_directory(model: str) -> Path:
+    """Return where the model of this name or path is, Python's own by default. Raises `ModelError`."""
+    return (find_model(model) if model else model_for_language("python")).resolve()
+
+
 def set_up(
     quick: bool, model: str, heldout: Path, *, seconds: float = 0.01, text_is: str = "held-out text from"
 ) -> Setup:
@@ -116,7 +121,7 @@ def set_up(
 
     Raises `UserError` where something is missing.
     """
-    directory = (find_model(model) if model else model_for_language("python")).resolve()
+    directory = model_directory(model)
     if not heldout.is_dir():
         raise UserError(f"There is no held-out text in {heldout}: run `make heldout`, or say --heldout DIRECTORY.")
     text = HeldoutText(heldout)

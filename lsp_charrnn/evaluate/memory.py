@@ -168,9 +168,11 @@ def fit_mixer(
 
 def _by_model(files: Sequence[SourceFile], model: str | Path) -> dict[Path, list[SourceFile]]:
     """Return the files that `model` reads, or else each language's own."""
+    languages = {file.language for file in files}
+    paths = {language: find_model(model) if model else model_for_language(language) for language in languages}
     found: dict[Path, list[SourceFile]] = {}
     for file in files:
-        found.setdefault(find_model(model) if model else model_for_language(file.language), []).append(file)
+        found.setdefault(paths[file.language], []).append(file)
     return found
 
 
