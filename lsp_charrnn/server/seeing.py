@@ -6,9 +6,9 @@ What is found is the engine's business, the gates the reference's.
 `lspCharrnn/inside` takes `textDocument` and `range`, and optionally `layer`, `neuron` and `signal` (by default the
 first ones). It answers with the text as the model reads it; for each of its symbols what it cost in bits, and all
 signals of the neuron; before each and behind the last the likeliest ones; and the neurons that are known to track
-something. With `all` it
-adds the signal of all neurons of the layer, in steps of 1/63. Arrays are bytes or little-endian float32, in base64: to
-write thousands of numbers as JSON would keep Python from everything else for milliseconds.
+something. With `all` it adds the signal of all neurons of the layer, in steps of 1/63. Arrays are bytes or
+little-endian float32, in base64: to write thousands of numbers as JSON would keep Python from everything else for
+milliseconds.
 """
 
 from __future__ import annotations
