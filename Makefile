@@ -79,6 +79,7 @@ test-pythons: dist  ## with each of PYTHONS: install the wheel, complete through
 			pytest hypothesis pytest-asyncio pytest-lsp onnx; \
 		$$env/bin/python -c 'import sys; print(sys.version)'; \
 		(cd build && pythons/$${env#build/pythons/}/bin/lsp-charrnn --version); \
+		$(BIN)/python -m benchmarks.install dist/*.whl --with uvx --python "$$($(BIN)/uv python find $$python)"; \
 		$$env/bin/python -m pytest -p no:cacheprovider $(FAST); \
 	done
 
