@@ -105,6 +105,18 @@ export class Code {
     return fs.readFileSync(file, 'utf8');
   }
 
+  /** What the user's settings hold under this name. While VS Code writes them there are none, or half. */
+  async userSetting(name) {
+    for (let tries = 0; ; tries++) {
+      try {
+        return JSON.parse(fs.readFileSync(this.userSettings, 'utf8'))[name];
+      } catch (error) {
+        if (!(error instanceof SyntaxError) || tries === 100) throw error;
+        await sleep(50);
+      }
+    }
+  }
+
   /** Makes `text` what `file`, which is in front, holds, the cursor at its end. Pasted, for typing would indent it once more. */
   async replace(text, file = this.file) {
     await this.page.evaluate((it) => navigator.clipboard.writeText(it), text);
