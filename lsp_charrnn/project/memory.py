@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from lsp_charrnn.engine.memory import Counts
+from lsp_charrnn.engine.memory import EMPTY, Counts
 from lsp_charrnn.errors import OutputError
 from lsp_charrnn.project.cache import Entry, Index, read, write
 from lsp_charrnn.project.files import ProjectFile, ProjectFilter, project_files, read_text
@@ -251,9 +251,8 @@ class ProjectMemory:
 
     def _use(self, index: Index, changed: Mapping[str, tuple[ProjectFile, bytes] | None]) -> None:
         """Take on what is known now."""
-        new = Counts.of_texts(found[1] for found in changed.values() if found is not None)
-        old = Counts.of_texts(text for path in changed if (text := index.text(path)) is not None)
-        before, state = self._state, _State(index, changed, Counts.sum([(new, 1), (old, -1)]))
+        before = self._state
+        state = _State(index, changed, _delta(before, index, changed))
         while True:
             with self._lock:
                 opened = set(self._open)
@@ -301,6 +300,19 @@ class ProjectMemory:
         if cancelled():
             return None
         return Index(entries, np.frombuffer(b"".join(texts), dtype=np.uint8), counts)
+
+
+def _delta(before: _State | None, index: Index, changed: Mapping[str, tuple[ProjectFile, bytes] | None]) -> Counts:
+    """Return what the changes add to the index's counts; only those since `before` are counted, if it has that index."""
+    known = _State(index, {}, EMPTY) if before is None or before.index is not index else before
+    now = _State(index, changed, EMPTY)
+    other = [path for path in changed.keys() | known.changed.keys() if known.text(path) != now.text(path)]
+    if not other:
+        return known.delta
+    old, new = (
+        Counts.of_texts(text for path in other if (text := state.text(path)) is not None) for state in (known, now)
+    )
+    return Counts.sum([(known.delta, 1), (new, 1), (old, -1)])
 
 
 def _negative(text: bytes) -> Counts:

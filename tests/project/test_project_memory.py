@@ -500,6 +500,25 @@ def test_open_documents_are_counted_once(root: Path, monkeypatch: pytest.MonkeyP
     assert memory_of.tables("sub/c.py") == ()
 
 
+def test_a_file_that_was_saved_is_counted_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_of = known(root)
+    put(root, {"b.py": text_of("edited"), "sub/c.py": text_of("other")})
+    memory_of.changed([root / "b.py", root / "sub/c.py"])
+    counted: list[bytes] = []
+    of_texts = Counts.of_texts
+
+    def count(texts: Iterable[bytes]) -> Counts:
+        counted.extend(those := list(texts))
+        return of_texts(those)
+
+    monkeypatch.setattr(Counts, "of_texts", staticmethod(count))
+    put(root, {"b.py": text_of("again")})
+    memory_of.changed([root / "b.py"])
+    assert sorted(counted) == sorted([text_of("again").encode(), text_of("edited").encode()])
+    monkeypatch.undo()
+    assert is_right(memory_of, root)
+
+
 def test_what_is_kept_is_used_before_the_files_are_looked_at(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
