@@ -123,8 +123,7 @@ def find_neurons(
     there are fewer than two files, `ModelError` where there is no such model, `OutputError` where it can't be kept.
     """
     files = heldout_files(paths, suffixes=suffixes).files
-    language = files[0].language
-    directory = find_model(model) if model else model_for_language(language)
+    directory = find_model(model) if model else model_for_language(files[0].language)
     weights, spec = load_weights(directory)
     config, _ = read_config(directory)
     chosen: list[tuple[SourceFile, dict[str, npt.NDArray[np.float32]]]] = []
@@ -160,7 +159,7 @@ def find_neurons(
     table = NeuronTable(
         config["name"],
         config["files"][WEIGHTS_FILE],
-        language,
+        ", ".join(sorted({file.language for file, _ in chosen})),
         (sums[0].count, sums[1].count),
         (len(halves[0]), len(halves[1])),
         left_out,
@@ -177,7 +176,7 @@ def shown(table: NeuronTable) -> Table:
     rows = Table(
         title=f"What neurons track, model {table.model}",
         caption=f"found on {found:,} characters of {table.files[0]} files, scored on {scored:,} of {table.files[1]} "
-        f"others; {table.left_out} files are not {table.language} to its parser. "
+        f"others, in {table.language}; {table.left_out} files their language's parser can't read. "
         "Correlations on the latter; shuffled: the best that chance finds",
         box=box.SIMPLE_HEAD,
     )
