@@ -303,7 +303,7 @@ class ProjectMemory:
 
 
 def _delta(before: _State | None, index: Index, changed: Mapping[str, tuple[ProjectFile, bytes] | None]) -> Counts:
-    """Return what the changes add to the index's counts; only those since `before` are counted, if it has that index."""
+    """Return what the changes add to the index's counts; counted are those since `before`, if it has that index."""
     known = _State(index, {}, EMPTY) if before is None or before.index is not index else before
     now = _State(index, changed, EMPTY)
     other = [path for path in changed.keys() | known.changed.keys() if known.text(path) != now.text(path)]
