@@ -252,6 +252,17 @@ class Protocol(LanguageServerProtocol):
         if shown is not None:
             shown.cancel()
 
+    def _execute_handler(self, msg_id: Any, *arguments: Any, **named: Any) -> None:
+        """Run a handler as pygls does, which would keep a notification's task, with all that it knew, for ever."""
+        super()._execute_handler(msg_id, *arguments, **named)
+        future = self._request_futures.get(msg_id)
+        if future is not None:
+            future.add_done_callback(lambda done: self._forget(msg_id, done))
+
+    def _forget(self, msg_id: Any, done: object) -> None:
+        if self._request_futures.get(msg_id) is done:  # a request's has been taken out already
+            del self._request_futures[msg_id]
+
     def _handle_cancel_notification(self, msg_id: Any) -> None:
         if _is_id(msg_id):  # which nobody has looked at yet
             super()._handle_cancel_notification(msg_id)

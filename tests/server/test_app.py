@@ -419,6 +419,17 @@ async def test_the_memory_of_documents_that_were_left_is_given_back(monkeypatch:
         assert left[-1:] == [0]
 
 
+async def test_nothing_is_kept_of_what_has_been_handled() -> None:
+    async with connected() as wire:
+        wire.open("pri")
+        for _ in range(5):
+            wire.notify("textDocument/didSave", {"textDocument": {"uri": URI}})
+            wire.notify("workspace/didChangeConfiguration", {"settings": {}})
+            assert await wire.suggestions(0, 3)
+        await wire.settled()
+        assert wire.server.protocol._request_futures == {}
+
+
 # --- the popup's selection ----------------------------------------------------------------------------------
 
 
