@@ -38,7 +38,7 @@ from lsp_charrnn.project.secrets import is_secret
 from lsp_charrnn.server import checking, commands, fallback, inline, seeing
 from lsp_charrnn.server.access import Access, checks_handshake, first_messages, is_loopback
 from lsp_charrnn.server.documents import Documents, OpenDocument, not_open, relative_path, uri_path
-from lsp_charrnn.server.memory import give_back, share_one_heap
+from lsp_charrnn.server.memory import give_back, keep_heap_small
 from lsp_charrnn.server.models import Models, NoModelError
 from lsp_charrnn.server.projects import Beside, Projects, Workspace, located, repository_around
 from lsp_charrnn.server.protocol import Protocol, answering, arrived_with, log_bug
@@ -809,7 +809,7 @@ def _run(
     *,
     interrupted: int,
 ) -> int:
-    share_one_heap()  # before there is a second thread
+    keep_heap_small()  # before there is a second thread
     worker = Worker()
     projects = Projects(caches)
     new_server = partial(

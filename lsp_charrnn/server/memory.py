@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-_ARENA_MAX: Final = -8  # M_ARENA_MAX of malloc.h
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3  # M_ARENA_MAX and M_MMAP_THRESHOLD of malloc.h
+_LARGE: Final = 4 << 20  # bytes: tables of a project's counts are, and nothing that a key needs
 
 _BESIDE: Final = 170_000_000  # bytes: the server with its model and some documents, and room to work
 _COUNTING: Final = 75  # bytes for each of a project's text, at most, until it has been counted (benchmarks.project)
@@ -60,14 +61,15 @@ def _limit_files(root: Path) -> Iterator[Path]:
             yield top / str(place).lstrip("/") / name
 
 
-def share_one_heap() -> bool:
-    """Let all threads allocate from one heap, from now on; say whether that could be set.
+def keep_heap_small() -> bool:
+    """Let all threads allocate from one heap from now on, and large blocks outside it; say whether that could be set.
 
     With a heap for each thread what one leaves free the others cannot use, and two that hardly ever run at the same
-    time gain nothing by it.
+    time gain nothing by it. Among small blocks the gaps that a project's tables leave when they are counted anew stay
+    resident, a hundred megabytes of them (docs/experiments.md, "Memory").
     """
     mallopt = _libc("mallopt")
-    return mallopt is not None and bool(mallopt(_ARENA_MAX, 1))
+    return mallopt is not None and all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_THRESHOLD, _LARGE)])
 
 
 def give_back() -> bool:

@@ -22,7 +22,7 @@ def test_free_memory_is_given_back() -> None:
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert memory.give_back() is False
-    assert memory.share_one_heap() is False
+    assert memory.keep_heap_small() is False
 
 
 @pytest.mark.parametrize(
