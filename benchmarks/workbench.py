@@ -64,11 +64,14 @@ def machine_line(here: dict[str, Any]) -> str:
     )
 
 
-def resident_mb(pid: int) -> float:
-    """Return a process's resident memory in MB; nan where the system does not tell it."""
+def resident_mb(pid: int, kind: str = "VmRSS") -> float:
+    """Return a process's resident memory in MB; nan where the system does not tell it.
+
+    `kind` is a line of proc(5)'s status: VmRSS for all of it, RssAnon for its own, without what is mapped from files.
+    """
     try:
         for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
-            if line.startswith("VmRSS"):
+            if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) * 1024 / 1e6
     except OSError:
         pass
