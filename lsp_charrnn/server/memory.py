@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 _ARENA_MAX, _MMAP_THRESHOLD = -8, -3  # M_ARENA_MAX and M_MMAP_THRESHOLD of malloc.h
-_LARGE: Final = 4 << 20  # bytes: tables of a project's counts are, and nothing that a key needs
+_LARGE: Final = 1 << 18  # bytes: tables of a project's counts are, and of a document's
 
 _BESIDE: Final = 170_000_000  # bytes: the server with its model and some documents, and room to work
 _COUNTING: Final = 75  # bytes for each of a project's text, at most, until it has been counted (benchmarks.project)
