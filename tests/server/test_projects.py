@@ -792,7 +792,7 @@ async def test_asked_for_again_while_it_is_read_it_is_read_once_more(
             configure(wire, projectMegabytes=megabytes)
         await eventually(lambda: memory_of(shared).cap == 3_000_000)
         slow.go_on.set()
-        await eventually(lambda: is_ready(shared))
+        await eventually(lambda: slow.times == 2)
         await idle(shared)
         assert (slow.times, slow.cancelled) == (2, 0)
 
