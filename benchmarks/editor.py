@@ -212,7 +212,7 @@ class Editor(ServerSuggester):
             return
         while time.perf_counter() - last < _IDLE:
             await asyncio.sleep(_LOOK)
-            if (now := self._cpu()) != spent:
+            if (now := self._cpu()) != spent or self._is_runnable():
                 last, spent = time.perf_counter(), now
 
     @property
@@ -271,6 +271,14 @@ class Editor(ServerSuggester):
         except OSError:
             return math.nan
         return float(fields[11]) + float(fields[12])
+
+    def _is_runnable(self) -> bool:
+        """Say whether a thread of the server works, or would if a core were free, as on a busy machine."""
+        for file in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with suppress(OSError):  # the thread has ended meanwhile
+                if file.read_text("utf-8").rpartition(")")[2].split()[0] == "R":
+                    return True
+        return False
 
 
 @asynccontextmanager
