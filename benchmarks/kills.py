@@ -53,7 +53,7 @@ COPIES: Final = 5  # of the text, in the project that is counted: so that there 
 LITTLE: Final = 50_000  # bytes of it, in an index that is older
 AFTERWARDS: Final = 5  # keys, after which the two servers' answers are compared
 STARTING: Final = 0.15  # share of the servers that are killed before anybody types
-# So that no answer hangs on how fast the machine is, nor on what else had been read: where two lengths are worth the same,
+# So that no answer hangs on how fast the machine is, nor on what had been read: where two lengths are worth the same,
 # a hundred-thousandth of a bit decides.
 SETTINGS: Final = {"decode.budgetMs": 10_000, "stream.exact": True}
 PATIENCE: Final = 300.0  # seconds for a process to come to where it is to be killed
