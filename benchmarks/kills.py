@@ -197,7 +197,8 @@ async def _answers(
     """Open a document, and go on typing; return how much of the project is known, and what is suggested before and
     after that, each time once the server has come to rest.
     """
-    buffer, _ = await editor.open_and_complete(text, offset, name)
+    # Elsewhere first: what has been shown somewhere stays shown there, though more of the project is known by now.
+    buffer, _ = await editor.open_and_complete(text, 0, name)
     _, known = await editor.known(buffer)
     await editor.settled(buffer)
     await editor.idle()
