@@ -563,7 +563,10 @@ def train(
     ] = None,
     lr: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help=f"Highest learning rate. Default: {TrainOptions.lr:g}, less with --base."),
+        typer.Option(
+            help="Highest learning rate, AdamW's; Muon's is ten times that. "
+            f"Default: {TrainOptions.lr:g}, less with --base."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = TrainOptions.device,
     checkpoint_every: Annotated[
@@ -605,7 +608,7 @@ def train(
     ] = None,
     held_out: Annotated[
         Optional[list[Path]],  # noqa: UP045
-        typer.Option(help="Files that must stay unseen: what shares most of its lines with them is dropped."),
+        typer.Option(help="Files that must stay unseen: what shares a third of its lines with them is dropped."),
     ] = None,
     project_share: Annotated[
         Optional[float],  # noqa: UP045
@@ -682,7 +685,7 @@ def corpus_fetch(
     source_list: Annotated[Path, typer.Argument(metavar="LIST", help="A list of releases, like corpora/python.toml.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Directory to put the source text into.")],
 ) -> None:
-    """Download the releases of a list with pip or apt, verify their hashes, and unpack their source text.
+    """Download the releases of a list with pip, apt or npm, verify their hashes, and unpack their source text.
 
     What is there already and verified is not fetched again, so an interrupted run is simply repeated.
     """

@@ -38,8 +38,7 @@ _JUDGING_SHARE: Final = 0.1  # of the time, at most
 _JUDGING: Final = 0.8  # of a character's training, to judge one by the weights and by their average
 _LONGEST_GAP: Final = 10.0  # minutes between two checkpoints: what a crash may cost
 _PATIENT_SHARE: Final = 0.25  # of the checkpoints
-_DEFAULT_EPOCHS: Final = 20.0  # that a run of unsaid length makes at most …
-_TUNING_EPOCHS: Final = 8.0  # … and from trained weights, which know the text by heart the sooner
+_DEFAULT_EPOCHS: Final = 20.0  # that a run of unsaid length makes at most; from trained weights, the useful ones
 
 Speed = Callable[[ModelSpec, TrainOptions], float]  # characters a second
 
@@ -93,7 +92,7 @@ def make_plan(
         chosen["hidden"] = spec.hidden
     else:
         read = readable(spec)
-    enough = (_TUNING_EPOCHS if tuning else _DEFAULT_EPOCHS) * characters
+    enough = (_USEFUL_EPOCHS if tuning else _DEFAULT_EPOCHS) * characters
     if options.steps is None and read > enough and (tuning or options.minutes is None):
         minutes, read = min(minutes, max(1.0, round(minutes * enough / read, 1))), enough
     if timed:
