@@ -94,7 +94,8 @@ def make_plan(
         read = readable(spec)
     enough = (_USEFUL_EPOCHS if tuning else _DEFAULT_EPOCHS) * characters
     if options.steps is None and read > enough and (tuning or options.minutes is None):
-        minutes, read = min(minutes, max(1.0, round(minutes * enough / read, 1))), enough
+        shorter = min(minutes, max(1.0, math.floor(10 * minutes * enough / read) / 10))
+        minutes, read = shorter, read * shorter / minutes
     if timed:
         options = replace(options, minutes=minutes)
 

@@ -96,6 +96,7 @@ def test_a_length_that_nobody_said_is_shorter_for_little_text():
     assert 3.9 < 60 * tuned.minutes * speed(ModelSpec(), tuned) / (0.9 * MEGABYTE) < 4.1
     assert tuned.patience == 0
     assert planned(0.5, 0.01, tuning=True).options.minutes == 0.5
+    assert planned(15.0, 0.01, tuning=True).options.patience > 0  # a minute is many times through so little
     assert planned(15.0, 0.9, tuning=True, steps=100).options.minutes == 15.0
     assert planned(None, 0.9, tuning=True).options.minutes < planned(None, 0.9, free=OPEN_OPTIONS).options.minutes
 
