@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -47,7 +48,7 @@ def encoded(message: Json) -> bytes:
     return framed(json.dumps({"jsonrpc": "2.0", **message}).encode("ascii"))
 
 
-class Connection:
+class Connection(ABC):
     """One client: what it has sent is up to its caller; what came back is kept by id."""
 
     def __init__(self) -> None:
@@ -64,17 +65,17 @@ class Connection:
         self._reader = threading.Thread(target=self._read, daemon=True)
 
     # What the two kinds do otherwise.
+    @abstractmethod
     def _take(self) -> bytes:
         """Wait for bytes; return none at the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, data: bytes, patience: float = PATIENCE) -> bool:
         """Send bytes; return False if the server has closed the connection. Raises `HangError`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hang_up(self) -> None:
         """Close the connection, whatever has been sent, and what has not."""
-        raise NotImplementedError
 
     @property
     def closed(self) -> bool:
